@@ -38,6 +38,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'emp_nb.data.bars.Panel.bars': ('data.bars.html#panel.bars', 'emp_nb/data/bars.py'),
                                   'emp_nb.data.bars.Panel.from_bars': ('data.bars.html#panel.from_bars', 'emp_nb/data/bars.py'),
                                   'emp_nb.data.bars._check_ranges': ('data.bars.html#_check_ranges', 'emp_nb/data/bars.py'),
+                                  'emp_nb.data.bars._check_times': ('data.bars.html#_check_times', 'emp_nb/data/bars.py'),
                                   'emp_nb.data.bars._describe': ('data.bars.html#_describe', 'emp_nb/data/bars.py'),
                                   'emp_nb.data.bars._known_times': ('data.bars.html#_known_times', 'emp_nb/data/bars.py'),
                                   'emp_nb.data.bars.bars_from_frame': ('data.bars.html#bars_from_frame', 'emp_nb/data/bars.py'),

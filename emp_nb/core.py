@@ -195,7 +195,7 @@ def _refuse_passwords(parser, path: Path):
 # %% ../nbs/00_core.ipynb #273b15b5
 def _explain(error: ValidationError, path: Path) -> str:
     "One sentence for the first complaint of pydantic: rule, what arrived, where, remedy."
-    first = error.errors()[0]
+    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")      # a misspelt key is also a missing one: name the misspelling
     where, known = [str(p) for p in first["loc"]], Settings.model_fields
     section, key = where[0], where[1] if len(where) > 1 else ""
     at = f"[{section}] {key}".strip() + f" in {path.name}"

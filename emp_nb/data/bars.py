@@ -6,10 +6,13 @@
 __all__ = ['Bars', 'bars_from_frame', 'check_bars', 'resample', 'Panel', 'panel_from_bars']
 
 # %% ../../nbs/01_data.bars.ipynb #4b3ba43e
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 from ..core import DataError, check_positive
+
+# %% ../../nbs/01_data.bars.ipynb #63d8f6b1
+_PRICES = ("open", "high", "low", "close", "volume")
 
 # %% ../../nbs/01_data.bars.ipynb #32751a46
 @dataclass(frozen=True, slots=True)
@@ -51,8 +54,6 @@ class Bars:
         index = pd.DatetimeIndex(self.time, tz="UTC", name="time")
         return pd.DataFrame({name: getattr(self, name) for name in _PRICES}, index=index)
 
-_PRICES = ("open", "high", "low", "close", "volume")
-
 # %% ../../nbs/01_data.bars.ipynb #90d764d4
 def bars_from_frame(frame: pd.DataFrame, symbol: str) -> Bars:
     """Bars from a pandas frame whose index is the instant each row became known.
@@ -82,6 +83,7 @@ def _describe(frame) -> str:
     "What arrived, in a few words."
     return f"an empty frame with columns {list(frame.columns)}" if isinstance(frame, pd.DataFrame) else type(frame).__name__
 
+# %% ../../nbs/01_data.bars.ipynb #426ab798
 def _known_times(index, symbol: str) -> np.ndarray:
     "The index as int64 ns UTC; DataError when it is not timezone-aware times."
     if not isinstance(index, pd.DatetimeIndex):
@@ -102,16 +104,21 @@ def check_bars(bars: Bars, *, ranges: bool = False):
     Raises DataError with the rule, the first row and the remedy. Source: EMP.
     """
     if not len(bars): raise DataError(f"bars of {bars.symbol} need at least one row, got none; check the dates asked for")
-    step = np.diff(bars.time)
-    if (step <= 0).any():
-        row = int(np.argmax(step <= 0)) + 1
-        what = "duplicate" if step[row - 1] == 0 else "unsorted"
-        raise DataError(f"times of {bars.symbol} must strictly ascend, got a {what} time at row {row}; clean it with data.quality.assess")
+    _check_times(bars)
     check_positive(bars.close, f"close of {bars.symbol}")
     if (bars.volume < 0).any():
         raise DataError(f"volume of {bars.symbol} must be >= 0 or NaN, got {np.nanmin(bars.volume):g} at row {int(np.nanargmin(bars.volume))}; correct the source")
     if not bars.close_only: _check_ranges(bars)
     elif ranges: raise DataError(f"{bars.symbol} has closes only and this needs open, high and low; use a data set with ranges (see data.catalog)")
+
+# %% ../../nbs/01_data.bars.ipynb #3613b564
+def _check_times(bars: Bars):
+    "Refuse times that do not strictly ascend."
+    step = np.diff(bars.time)
+    if (step > 0).all(): return
+    row = int(np.argmax(step <= 0)) + 1
+    what = "duplicate" if step[row - 1] == 0 else "unsorted"
+    raise DataError(f"times of {bars.symbol} must strictly ascend, got a {what} time at row {row}; clean it with data.quality.assess")
 
 # %% ../../nbs/01_data.bars.ipynb #0bfd1d5f
 def _check_ranges(bars: Bars):

@@ -1,0 +1,64 @@
+# EMP: two commands do all set-up, `make run` and `make test`. `make help` lists the rest.
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+UV := .tools/bin/uv
+BIN := .venv/bin
+READY := .venv/.ready
+# uv asks the registry that pip is set up for
+REGISTRY := $(shell $(PYTHON) -m pip config get global.index-url 2>/dev/null || echo $$PIP_INDEX_URL)
+export UV_DEFAULT_INDEX ?= $(REGISTRY)
+ifeq ($(strip $(UV_DEFAULT_INDEX)),)
+unexport UV_DEFAULT_INDEX
+endif
+PYTEST := $(BIN)/python -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check cover bench lab lock browser clean
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+run: $(READY)  ## set up, then the daily pipeline on real markets: ends on a summary and a report
+	@$(BIN)/emp run daily
+
+test: $(READY) browser check  ## everything: checks, tests with a real browser, coverage of the core
+	$(PYTEST) -q -n 2 --dist loadfile tests
+	@$(MAKE) --no-print-directory cover
+
+check: $(READY)  ## quick: export drift, clean notebooks, ruff, layers, sizes, secrets
+	@$(BIN)/ruff check -q emp_nb tests bench data pipelines
+	@$(PYTEST) -q tests/test_layers.py tests/test_tree.py
+
+cover: $(READY)  ## line and branch coverage of the core rooms with the JIT off; less than 100 % fails
+	@rm -f .coverage*
+	NUMBA_DISABLE_JIT=1 $(BIN)/coverage run -m pytest -q -m "not jit" $(COVER_TESTS)
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report
+
+bench: $(READY) .venv/.peers  ## ratios against peers, measured in one run
+	@$(BIN)/python bench/bench.py
+
+lab: $(READY)  ## JupyterLab on the notebooks
+	$(BIN)/jupyter lab --notebook-dir=.
+
+lock: $(UV)  ## resolve pyproject.toml and bench/requirements.txt anew: pins, hashes, every platform, no addresses
+	$(UV) pip compile -q --upgrade --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --extra dev pyproject.toml -o requirements.lock
+
+clean:  ## remove the environment and every run
+	rm -rf .venv .tools runs
+
+$(UV):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "EMP needs Python >= 3.11, got " + sys.version.split()[0] + "; name another with make PYTHON=python3.12")'
+	@$(PYTHON) -m pip --version >/dev/null 2>&1 || { apt-get update -qq && apt-get install -y -qq python3-pip; } || { echo "EMP needs pip: run apt-get install python3-pip" >&2; exit 1; }
+	@$(PYTHON) -m pip install -q --root-user-action=ignore --disable-pip-version-check --upgrade --target .tools uv==$(UV_VERSION) 2>&1 | grep -v '^WARNING' || test -x $(UV)
+
+$(READY): requirements.lock pyproject.toml | $(UV)
+	@echo "setting up .venv from requirements.lock"
+	@$(UV) venv -q --allow-existing --no-python-downloads --python $(PYTHON) .venv
+	@$(UV) pip sync -q --require-hashes --python $(BIN)/python requirements.lock
+	@$(UV) pip install -q --no-deps --no-build-isolation --python $(BIN)/python -e .
+	@touch $@
+
+browser:  ## Chromium for the browser tests, from Debian when it may be installed
+	@command -v chromium >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; } \
+	  || echo "Chromium is missing and could not be installed: the browser tests will be skipped (run apt-get install chromium)"
