@@ -4,12 +4,8 @@ UV_VERSION := 0.13.9
 UV := .tools/bin/uv
 BIN := .venv/bin
 READY := .venv/.ready
-# uv asks the registry that pip is set up for
-REGISTRY := $(shell $(PYTHON) -m pip config get global.index-url 2>/dev/null || echo $$PIP_INDEX_URL)
-export UV_DEFAULT_INDEX ?= $(REGISTRY)
-ifeq ($(strip $(UV_DEFAULT_INDEX)),)
-unexport UV_DEFAULT_INDEX
-endif
+# uv installs from the registry that pip is set up for
+FROM_REGISTRY = index=$$($(PYTHON) -m pip config get global.index-url 2>/dev/null || echo "$$PIP_INDEX_URL"); [ -z "$$index" ] || export UV_DEFAULT_INDEX="$$index"
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
@@ -35,28 +31,38 @@ cover: $(READY)  ## line and branch coverage of the core rooms with the JIT off;
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 
-bench: $(READY) .venv/.peers  ## ratios against peers, measured in one run
-	@$(BIN)/python bench/bench.py
+bench: .venv-bench/.ready  ## ratios against peers, measured in one run, in an environment of its own
+	@.venv-bench/bin/python bench/bench.py
 
 lab: $(READY)  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab --notebook-dir=.
 
-lock: $(UV)  ## resolve pyproject.toml and bench/requirements.txt anew: pins, hashes, every platform, no addresses
-	$(UV) pip compile -q --upgrade --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --extra dev pyproject.toml -o requirements.lock
+lock: $(UV)  ## resolve pyproject.toml anew: pins, hashes, every platform, no addresses
+	@$(FROM_REGISTRY); $(UV) pip compile -q --upgrade --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --extra dev pyproject.toml -o requirements.lock
 
 clean:  ## remove the environment and every run
-	rm -rf .venv .tools runs
+	rm -rf .venv .venv-bench .tools runs
 
 $(UV):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "EMP needs Python >= 3.11, got " + sys.version.split()[0] + "; name another with make PYTHON=python3.12")'
 	@$(PYTHON) -m pip --version >/dev/null 2>&1 || { apt-get update -qq && apt-get install -y -qq python3-pip; } || { echo "EMP needs pip: run apt-get install python3-pip" >&2; exit 1; }
 	@$(PYTHON) -m pip install -q --root-user-action=ignore --disable-pip-version-check --upgrade --target .tools uv==$(UV_VERSION) 2>&1 | grep -v '^WARNING' || test -x $(UV)
 
+# the environment at $(@D): exactly the lock, then EMP itself
+define ENVIRONMENT
+@echo "setting up $(@D) from requirements.lock"
+@$(UV) venv -q --allow-existing --no-python-downloads --python $(PYTHON) $(@D)
+@$(FROM_REGISTRY); $(UV) pip sync -q --require-hashes --python $(@D)/bin/python requirements.lock
+@$(UV) pip install -q --offline --no-deps --no-build-isolation --python $(@D)/bin/python -e .
+endef
+
 $(READY): requirements.lock pyproject.toml | $(UV)
-	@echo "setting up .venv from requirements.lock"
-	@$(UV) venv -q --allow-existing --no-python-downloads --python $(PYTHON) .venv
-	@$(UV) pip sync -q --require-hashes --python $(BIN)/python requirements.lock
-	@$(UV) pip install -q --no-deps --no-build-isolation --python $(BIN)/python -e .
+	$(ENVIRONMENT)
+	@touch $@
+
+.venv-bench/.ready: requirements.lock pyproject.toml bench/requirements.txt | $(UV)
+	$(ENVIRONMENT)
+	@$(FROM_REGISTRY); $(UV) pip install -q --python $(@D)/bin/python -r bench/requirements.txt
 	@touch $@
 
 browser:  ## Chromium for the browser tests, from Debian when it may be installed
