@@ -63,7 +63,7 @@ class Perception:
     lean: np.ndarray        # (T,) in [-1, 1], consensus; NaN while no sense has one
     alarm: np.ndarray       # (T,) in [0, 1]; NaN while no sense has one
     confidence: np.ndarray  # (T,) in [0, 1], lowered by every missing sense; NaN while no sense has one
-    agreement: np.ndarray   # (T,) in [0, 1], 1 when all lean alike; NaN with fewer than two voices
+    agreement: np.ndarray   # (T,) in [0, 1], 1 when all lean alike; NaN with fewer than two voices of any weight
     quality: float          # of the data, in [0, 1], the lowest that went in
     features: np.ndarray    # (T, F) of all senses
     feature_names: tuple    # (F,) like "what.trend"
