@@ -142,4 +142,15 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                  'emp_nb/sensory/reading.py'),
                                         'emp_nb.sensory.reading.joined': ('sensory.reading.html#joined', 'emp_nb/sensory/reading.py'),
                                         'emp_nb.sensory.reading.rank_step_nb': ( 'sensory.reading.html#rank_step_nb',
-                                                                                 'emp_nb/sensory/reading.py')}}}
+                                                                                 'emp_nb/sensory/reading.py')},
+            'emp_nb.sensory.what': { 'emp_nb.sensory.what._check_spans': ('sensory.what.html#_check_spans', 'emp_nb/sensory/what.py'),
+                                     'emp_nb.sensory.what._is_pivot_nb': ('sensory.what.html#_is_pivot_nb', 'emp_nb/sensory/what.py'),
+                                     'emp_nb.sensory.what._note_nb': ('sensory.what.html#_note_nb', 'emp_nb/sensory/what.py'),
+                                     'emp_nb.sensory.what._scan_nb': ('sensory.what.html#_scan_nb', 'emp_nb/sensory/what.py'),
+                                     'emp_nb.sensory.what._step_nb': ('sensory.what.html#_step_nb', 'emp_nb/sensory/what.py'),
+                                     'emp_nb.sensory.what._swing_step_nb': ('sensory.what.html#_swing_step_nb', 'emp_nb/sensory/what.py'),
+                                     'emp_nb.sensory.what._trend_step_nb': ('sensory.what.html#_trend_step_nb', 'emp_nb/sensory/what.py'),
+                                     'emp_nb.sensory.what._volatility_step_nb': ( 'sensory.what.html#_volatility_step_nb',
+                                                                                  'emp_nb/sensory/what.py'),
+                                     'emp_nb.sensory.what.read': ('sensory.what.html#read', 'emp_nb/sensory/what.py'),
+                                     'emp_nb.sensory.what.stream': ('sensory.what.html#stream', 'emp_nb/sensory/what.py')}}}
