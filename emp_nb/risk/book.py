@@ -34,6 +34,7 @@ class Order:
         "+1 for a purchase, -1 for a sale."
         return _SIDES[self.side]
 
+# %% ../../nbs/30_risk.book.ipynb #422470b3
 _SIDES = {"buy": 1, "sell": -1}
 
 # %% ../../nbs/30_risk.book.ipynb #239ac101
@@ -83,6 +84,7 @@ class Book:
         "Fraction below the rolling 250-day high of `nav_history` and today; in [0, 1)."
         return 1 - self.nav / max(self.nav, self.nav_history[-DRAWDOWN_DAYS:].max(initial=0.))
 
+# %% ../../nbs/30_risk.book.ipynb #01302dbc
 DRAWDOWN_DAYS = 250         # trading days, about a year
 
 # %% ../../nbs/30_risk.book.ipynb #9efb7921
@@ -91,6 +93,7 @@ def _check_nav(nav):
     if not (np.isfinite(nav) and nav > 0):
         raise DataError(f"nav must be finite and > 0, got {nav}; an account without value can be closed, not risk-checked")
 
+# %% ../../nbs/30_risk.book.ipynb #a75e2cc8
 def check_priced(book, symbols):
     """Refuse symbols that `book` has no usable price for.
 

@@ -30,6 +30,7 @@ class Limits:
         if not 0 < self.drawdown_half < self.drawdown_quarter < self.drawdown_flat < 1:
             raise ValueError(f"need 0 < drawdown_half < drawdown_quarter < drawdown_flat < 1, got {self.drawdown_half}, {self.drawdown_quarter} and {self.drawdown_flat}")
 
+# %% ../../nbs/35_risk.limits.ipynb #6d3dd7ab
 WAIT_DAYS = 10              # trading days flat before the brake re-enters
 REENTRY_FACTOR = .25        # at this factor
 RELAPSE_DAYS = 60           # a second flat within so many trading days stays flat until a person decides
@@ -42,6 +43,7 @@ def stairs_nb(drawdown, half, quarter, flat):
     if drawdown >= quarter: return .25
     return .5 if drawdown >= half else 1.
 
+# %% ../../nbs/35_risk.limits.ipynb #d5404e27
 @njit(cache=True, nogil=True)
 def brake_step_nb(state, nav, half, quarter, flat):
     "Advance the brake by one daily NAV; its factor for the next day."
@@ -104,6 +106,7 @@ class Brake:
         "Highest NAV since the last reset, within 250 days; 0 before any."
         return float(self.state[8 + DRAWDOWN_DAYS:].max())
 
+# %% ../../nbs/35_risk.limits.ipynb #7cc27d32
 def brake_start() -> Brake:
     "A brake that has seen nothing: full size, no reference, never flat. Source: EMP."
     state = np.zeros(8 + 2 * DRAWDOWN_DAYS)
@@ -126,6 +129,7 @@ def brake_scan(brake: Brake, navs: np.ndarray, limits: Limits) -> tuple[Brake, n
     factors = brake_scan_nb(state, values, limits.drawdown_half, limits.drawdown_quarter, limits.drawdown_flat)
     return Brake(state), factors
 
+# %% ../../nbs/35_risk.limits.ipynb #efa052d4
 def brake_step(brake: Brake, nav: float, limits: Limits) -> Brake:
     """The brake after one more daily NAV; `brake` itself is left as it was.
 
@@ -145,6 +149,7 @@ class Check(NamedTuple):
     verdict: str        # pass, reduces or breach
     size: float         # units of this order that would pass, 0 to its quantity; NaN for the book itself
 
+# %% ../../nbs/35_risk.limits.ipynb #98851655
 @dataclass(frozen=True, slots=True)
 class Decision:
     "Whether orders may be sent, and everything that was looked at."
@@ -158,6 +163,7 @@ class Decision:
 # %% ../../nbs/35_risk.limits.ipynb #0c188ed9
 _ROUNDING = 1e-12           # fraction of NAV, so that an order for exactly the size that passes does pass
 
+# %% ../../nbs/35_risk.limits.ipynb #c98d7b41
 def _judge(limit: str, k: int, order, unit: float, side: float, other: float, elsewhere: float, reach: float, threshold: float) -> Check:
     "Check of one exposure limit: `side` and `other` are the ends before the order, `elsewhere` the exposure of other symbols that counts, `reach` how far `side` may go."
     after = side + order.qty * unit
@@ -200,6 +206,7 @@ def _sentence(c: Check, orders: tuple, brake: Brake, factor: float) -> str:
     if c.order < 0: return f"{who}: {what}; only orders that reduce it pass"
     return f"{who}: {what}; {c.size:g} would pass"
 
+# %% ../../nbs/35_risk.limits.ipynb #0691635c
 def _flat_sentence(c: Check, brake: Brake) -> str:
     "Why the brake is flat."
     if brake.locked: return f"the brake is locked after a second fall within {RELAPSE_DAYS} days, a person must start a new one"

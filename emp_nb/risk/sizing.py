@@ -15,6 +15,7 @@ from ..core import DataError
 MAX_FACTOR = 1.2            # nothing raises a budget by more
 CALM_DRAWDOWN = .01         # a raise needs a drawdown below this
 
+# %% ../../nbs/34_risk.sizing.ipynb #f69f0ba8
 @dataclass(frozen=True, slots=True)
 class Size:
     "Share of the risk budget to use, with every factor that made it."
