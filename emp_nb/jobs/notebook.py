@@ -146,7 +146,7 @@ def _kernel_class(private: str):
         @property
         def kernel_spec(self):
             path = os.pathsep.join([str(_HOME), *filter(None, [os.environ.get("PYTHONPATH")])])
-            return KernelSpec(argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"], language="python", display_name="EMP",
+            return KernelSpec(argv=[sys.executable, "-m", "ipykernel_launcher", "--log-level=50", "-f", "{connection_file}"], language="python", display_name="EMP",
                               env={"PYTHONPATH": path, "EMP_SETTINGS": str(settings_path())})
 
     return Kernel

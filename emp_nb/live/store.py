@@ -122,10 +122,16 @@ class Store:
         "Rows of `query`, as Runs."
         return self._write(lambda c: [Run(**r._mapping) for r in c.execute(query)])
 
-    def claim(self, job: str, request: str, content: str, *, force: bool = False, **known) -> tuple:
-        """The right to run `request` of `job`, or the run that already has or had it; see `_claim`."""
+    def claim(self, job: str, request: str, content: str, *, force: bool = False, redo: bool = False, **known) -> tuple:
+        """The right to run `request` of `job`, or the run that has or had it.
+
+        force : take over a finished row, and a running one of another host
+        redo : take over a finished row only
+        known : further fields of the new row, such as parameters
+        Returns (run, mine): mine is True when the caller now holds the row `running`.
+        """
         for _ in range(20):
-            try: return _claim(self, job, request, content, force, known)
+            try: return _claim(self, job, request, content, force, redo, known)
             except sa.exc.IntegrityError: time.sleep(.02)       # somebody was faster: look again
         raise SourceError(f"the run ledger must accept a claim within 20 tries: {job} {request} was contended each time; start fewer at once")
 
@@ -182,16 +188,13 @@ class Store:
     def close(self): self._db.dispose()
 
 # %% ../../nbs/42_live.store.ipynb #c0eeac0d
-def _claim(store: Store, job: str, request: str, content: str, force: bool, known: dict) -> tuple:
-    """One try of `Store.claim`: (run, mine).
-
-    mine is True when the caller now holds the row `running`; False when it belongs to a living run, or is done and not forced.
-    """
+def _claim(store: Store, job: str, request: str, content: str, force: bool, redo: bool, known: dict) -> tuple:
+    "One try of `Store.claim`; IntegrityError when somebody was faster."
     held = next(iter(store._read(sa.select(_RUNS).where(_RUNS.c.job == job, _RUNS.c.request == request))), None)
     if held is not None:
         elsewhere = held.host != socket.gethostname()
         if held.status == "running" and alive(held) and not (elsewhere and force): return held, False
-        if held.status in ("done", "reused") and not force: return held, False
+        if held.status in ("done", "reused") and not (force or redo): return held, False
     run = _fresh(job, request, content, "running", known)
 
     def swap(c):
