@@ -19,6 +19,7 @@ from ..sensory.reading import Perception
 # %% ../../nbs/20_evolution.market.ipynb #63e2fd4d
 _ARRAYS = {"time": np.int64, "features": np.float32, "ohlc": np.float32, "regime": np.int8, "valid": np.bool_}
 
+# %% ../../nbs/20_evolution.market.ipynb #bfb09f03
 def _locked(values, dtype) -> np.ndarray:
     "`values` as a contiguous read-only array; copied unless it is that already."
     out = np.ascontiguousarray(values, dtype)
@@ -129,6 +130,7 @@ def _usable(features: np.ndarray, names: tuple, min_known: float) -> tuple[np.nd
     keep = (share >= min_known) & (share > 0)
     return keep, tuple(f"{n} left out: known on {s:.0%} of the rows, need {min_known:.0%}" for n, s, k in zip(names, share, keep) if not k)
 
+# %% ../../nbs/20_evolution.market.ipynb #110e4ec0
 def _relative(bars: Bars) -> np.ndarray:
     "Open, high, low and close over the previous close, less 1; float64 (T, 4), NaN in the first row."
     out = np.full((len(bars), 4), np.nan)
@@ -140,6 +142,7 @@ _SPAN = 32              # bars, span of the trailing volatility
 _KNOWN = 5              # returns that must be known before a volatility is
 _AFTER = 20             # bars after a regime change that count as transition
 
+# %% ../../nbs/20_evolution.market.ipynb #dc1c6f8d
 def trailing_volatility(market: Market) -> np.ndarray:
     """Volatility of one bar, as stops use it.
 
@@ -162,6 +165,7 @@ def decidable_rows(market: Market) -> np.ndarray:
     """
     return market.valid & (trailing_volatility(market) > 0)
 
+# %% ../../nbs/20_evolution.market.ipynb #724dd8ae
 def live_rows(market: Market) -> slice:
     """The rows that count: from the row after the first possible decision to the end.
 
