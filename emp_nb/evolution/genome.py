@@ -139,6 +139,7 @@ def _inside(lo: np.ndarray, hi: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     low = np.where(low < lo, np.nextafter(low, np.float32(np.inf)), low)
     return low, np.where(high > hi, np.nextafter(high, np.float32(-np.inf)), high)
 
+# %% ../../nbs/21_evolution.genome.ipynb #b3ff4d39
 def random(spec: GenomeSpec, P: int, rng: np.random.Generator) -> Genomes:
     """P genomes drawn evenly over the domain of every gene.
 
@@ -159,6 +160,7 @@ def _regimes(expressed: np.ndarray) -> str:
     vol, trend = ("quiet", "normal", "wild"), ("ranging", "neutral", "trending")
     return "in " + ", ".join(f"{vol[code // 3]} {trend[code % 3]}" for code in np.flatnonzero(expressed)) + " markets"
 
+# %% ../../nbs/21_evolution.genome.ipynb #65254615
 def _score(genomes: Genomes, i: int, strongest: int) -> str:
     "The score of genome i, its strongest terms first."
     terms = [(float(genomes.values(n)[i]), n) for n in genomes.spec.feature_names]
