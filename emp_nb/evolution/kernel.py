@@ -19,6 +19,7 @@ from .genome import Genomes
 # %% ../../nbs/22_evolution.kernel.ipynb #b0bf845c
 _LEVEL = .99            # of VaR and ES
 
+# %% ../../nbs/22_evolution.kernel.ipynb #864a9782
 def metric_names(folds: int = 5) -> tuple:
     """Names of the M = 22 + `folds` columns that `evaluate` returns.
 
@@ -40,6 +41,7 @@ def _strategy(genomes: Genomes, i: int) -> dict:
     genes["weights"] = [float(genomes.values(name)[i]) for name in genomes.spec.feature_names]
     return genes
 
+# %% ../../nbs/22_evolution.kernel.ipynb #474b9257
 def _wanted(genes: dict, row: list, regime: int, direction: int, age: int) -> int:
     "The direction wanted after a close: 1, 0 or -1 (rule 1)."
     if regime >= 0 and not genes["expressed"][regime]: return 0
@@ -97,6 +99,7 @@ def _steady_sharpe(pnl: np.ndarray, bars_per_year: float) -> float:
 
 def _mean(values: np.ndarray) -> float: return float(values.mean()) if values.size else np.nan
 
+# %% ../../nbs/22_evolution.kernel.ipynb #9ff8e89d
 def _measure_reference(market: Market, genomes: Genomes, i: int, rate: float, folds: int) -> list:
     "The columns of `metric_names` for genome i."
     live, year = live_rows(market), market.bars_per_year
@@ -122,6 +125,7 @@ def _check_features(market: Market, genomes: Genomes):
     if market.feature_names != genomes.spec.feature_names:
         raise DataError(f"genomes read {', '.join(genomes.spec.feature_names)} but {market.symbol} has {', '.join(market.feature_names)}; make the spec from this market's feature_names")
 
+# %% ../../nbs/22_evolution.kernel.ipynb #8f658b24
 def _check_door(market: Market, genomes: Genomes, folds: int):
     "Refuse what cannot be evaluated."
     check_market(market)
@@ -146,6 +150,7 @@ _WIDTH = 4              # features weighed at a time
 _CHUNK = 256            # bars between two float64 roundings of the sums
 _COARSE = 10            # bits of VaR fixed before rows that cannot matter are dropped
 
+# %% ../../nbs/22_evolution.kernel.ipynb #4ad91739
 @dataclass(frozen=True, slots=True)
 class _Tape:
     "A market as the kernel reads it."
@@ -167,6 +172,7 @@ def _bars(market: Market) -> np.ndarray:
     volatility = np.where(np.isfinite(before), before, 0.)  # no fill follows a close without volatility
     return np.column_stack([o, c, h, l, 1 / (1 + o), 1 / (1 + c), volatility * (1 + o)])
 
+# %% ../../nbs/22_evolution.kernel.ipynb #eb05f7c5
 def _parts(first: int, rows: int, folds: int) -> tuple[np.ndarray, np.ndarray]:
     "Parts of at most 256 bars that cross no fold, from row `first` on, and the live rows of each fold."
     edges = first + 1 + np.arange(folds + 1) * (rows - first - 1) // folds
@@ -186,8 +192,10 @@ def _tape(market: Market, folds: int, dtype) -> _Tape:
     days = np.r_[np.bincount(known[live], minlength=10)[:9], after[live].sum()]
     return _Tape(features, _bars(market).astype(dtype), rows, *_parts(live.start - 1, len(market), folds), days)
 
+# %% ../../nbs/22_evolution.kernel.ipynb #22f468af
 _TAPES = WeakKeyDictionary()                                # a search asks for the same markets again and again
 
+# %% ../../nbs/22_evolution.kernel.ipynb #7f951420
 def _checked_tape(market: Market, genomes: Genomes, folds: int, dtype) -> _Tape:
     "The tape of a market, checked and made once while the market lives."
     tapes = _TAPES.setdefault(market, {})
@@ -204,6 +212,7 @@ def _packed(values: np.ndarray, dtype) -> np.ndarray:
     full = np.concatenate([values, np.repeat(values[-1:], short, axis=0)]).astype(dtype)
     return np.ascontiguousarray(full.reshape(-1, LANES, values.shape[1]).transpose(0, 2, 1))
 
+# %% ../../nbs/22_evolution.kernel.ipynb #f969a43b
 def _lanes(genomes: Genomes, dtype) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "Weights, genes and masks in lanes."
     weights = np.column_stack([genomes.values(n) for n in genomes.spec.feature_names])
@@ -220,6 +229,7 @@ _EQUITY, _BELOW, _DEEPEST, _TURN, _TRADES, _HELD, _NET, _SQUARES = (k * LANES fo
 _SCORE, _ALLOW, _PNL = (k * LANES for k in range(21, 24))                                                 # this bar
 _FIELDS = 24
 
+# %% ../../nbs/22_evolution.kernel.ipynb #4132ad9e
 @njit(cache=True, nogil=True)
 def _fresh_nb(genes):
     "State of a block before its first bar; genes (8, LANES)."
@@ -320,6 +330,7 @@ def _excess_nb(path, var, out):
     for t in range(path.shape[0]):
         for j in range(LANES): out[j] += path[t, j] - var[j] if path[t, j] > var[j] else zero
 
+# %% ../../nbs/22_evolution.kernel.ipynb #bc6ef9c1
 @njit(cache=True, nogil=True, error_model="numpy")
 def _tail_nb(path, steps, live, out):
     "VaR and ES at 99 % of `live` losses, of which `path` holds all but some zeros; `path`, a multiple of 8 rows, is overwritten."
@@ -347,6 +358,7 @@ def _flush_nb(state, sums, fold, folds, out):
         state[_SQUARES + j] = 0.
     sums[:] = 0
 
+# %% ../../nbs/22_evolution.kernel.ipynb #ef32d2f3
 @njit(cache=True, nogil=True, error_model="numpy")
 def evaluate_nb(features, bars, rows, parts, weights, genes, masks, rate, steps, folds, out):
     "Raw statistics of each block into `out` (blocks, 2 * folds + 28, LANES); the tape and the lanes as above."
@@ -374,6 +386,7 @@ def _deviation(total, squares, count):
     "Sample standard deviation from sums."
     return np.sqrt(np.maximum(squares - total * total / count, 0) / (count - 1))
 
+# %% ../../nbs/22_evolution.kernel.ipynb #67d30a83
 def _ratio(total, squares, count, bars_per_year: float):
     "Annual Sharpe ratio from sums; 0 when nothing moves."
     deviation = _deviation(total, squares, count)
@@ -395,11 +408,13 @@ def _columns(raw: np.ndarray, tape: _Tape, bars_per_year: float, size: np.ndarra
 # %% ../../nbs/22_evolution.kernel.ipynb #86576806
 _STEPS = {np.dtype(np.float32): 1 << np.arange(30, -1, -1, dtype=np.int32), np.dtype(np.float64): 1 << np.arange(62, -1, -1, dtype=np.int64)}
 
+# %% ../../nbs/22_evolution.kernel.ipynb #8f70f321
 def _jobs(tapes: list, lanes: tuple, rate: float, steps: np.ndarray, folds: int, out: np.ndarray, chunk: int) -> list:
     "Arguments of `evaluate_nb` for each market and run of `chunk` blocks; each writes its own part of `out` (S, blocks, R, LANES)."
     return [(t.features, t.bars, t.rows, t.parts, *(x[b:b + chunk] for x in lanes), lanes[1].dtype.type(rate), steps, folds, out[s, b:b + chunk])
             for s, t in enumerate(tapes) for b in range(0, len(lanes[1]), chunk)]
 
+# %% ../../nbs/22_evolution.kernel.ipynb #ee56d446
 def evaluate(market: Market, genomes: Genomes, scenarios=(), *, cost_bps: float, slippage_bps: float, folds: int = 5,
              precision=np.float32, threads: int | None = None) -> np.ndarray:
     """What each genome would have earned in a market and in its scenarios.
