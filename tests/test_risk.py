@@ -323,7 +323,9 @@ def test_no_sequence_of_allowed_orders_breaches_a_limit(stream, max_position, ma
         asked = order(symbol, side, qty)
         decision = check(book, [asked], limits=limits)
         assert 0 <= decision.size[0] <= qty and decision.allowed == (decision.size[0] == qty) and decision.brake == fall[1]
-        sent = decision.size[0]
+        sent, after = decision.size[0], {s: max(-low, high) for s, (low, high) in pending(book, [asked]).items()}
+        np.testing.assert_allclose([c.value for c in decision.checks[:2]], [after[symbol], sum(after.values())], atol=1e-12)
+        if sent < qty: assert not check(book, [order(symbol, side, min(sent + 1, qty))], limits=limits).allowed     # and no more than that
         if sent > 0:
             assert check(book, [order(symbol, side, sent)], limits=limits).allowed           # what "would pass" does pass
             book = replace(book, open_orders=(*book.open_orders, order(symbol, side, sent)))

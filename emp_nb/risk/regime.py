@@ -122,7 +122,7 @@ class Regime:
     tilt: np.ndarray            # (T,) float64 share of trend-following in the mix; NaN while the trend is unknown
     since: np.ndarray           # (T,) int64 closes in this code, this one included
     fresh: np.ndarray           # (T,) bool: read from a VIX of this very session
-    why: np.ndarray             # (T,) text: what volatility was read from, and what the rule did
+    why: np.ndarray             # (T,) text: what volatility was read from, what its rule did, and the trend
 
     def __post_init__(self):
         for f in fields(self): getattr(self, f.name).flags.writeable = False
@@ -130,18 +130,19 @@ class Regime:
     def __len__(self): return self.code.size
 
 _REASONS = ("unknown", "first value", "holds", "waits", "enters low", "enters normal", "enters high", "held")
+_TRENDS = ("ranging", "neutral", "trending", "trend unknown")       # by trend state 0, 1, 2, -1
 
 # %% ../../nbs/31_risk.regime.ipynb #bf658654
 def _record(scan, rules: RegimeRules, proxy) -> Regime:
     "The Regime of a scan (T, 6)."
     vol, trend, code, since, reason, source = scan.T
     names = (f"{rules.source} ", f"{proxy.source if proxy else 'no proxy'} in place of {rules.source} ", f"stale {rules.source} ")
-    texts = np.array([[n + r for r in _REASONS] for n in (names[2], names[0], names[1])])      # rows by source 0, 1, -1
+    texts = np.array([[[f"{n}{r}; {s}" for s in _TRENDS] for r in _REASONS] for n in (names[2], names[0], names[1])])     # by source 0, 1, -1
     fresh = (source == 1) & (rules.source == "VIX")
     low = np.where(fresh, rules.multiplier_low, 1.)
     multiplier = np.select([vol == 0, vol == 1, vol == 2], [low, 1., rules.multiplier_high], np.nan)
     tilt = np.select([trend == 0, trend == 1, trend == 2], [1 - rules.trend_share, .5, rules.trend_share], np.nan)
-    return Regime(vol.astype(np.int8), trend.astype(np.int8), code.astype(np.int8), multiplier, tilt, since.copy(), fresh, texts[source, reason])
+    return Regime(vol.astype(np.int8), trend.astype(np.int8), code.astype(np.int8), multiplier, tilt, since.copy(), fresh, texts[source, reason, trend])
 
 # %% ../../nbs/31_risk.regime.ipynb #58b8fb33
 def _levels(rules) -> np.ndarray:
@@ -165,7 +166,7 @@ def classify(vix: np.ndarray, adx: np.ndarray, *, rules: RegimeRules = RegimeRul
     vix : (T,) float64 closes, index points, >= 0; NaN where there was none
     adx : (T,) float64 in [0, 100]; NaN while unknown (warm-up, or a series without ranges)
     rules : thresholds; the default is the rule book above
-    vix_age : (T,) sessions since `vix` was fresh, 0 = today's; None counts runs of NaN
+    vix_age : (T,) sessions since `vix` was fresh, 0 = today's; a NaN adds one to the age before it; None counts runs of NaN alone
     realised : (T,) realised volatility in the units of `proxy`, NaN while unknown; read once the VIX is 3 sessions old
     proxy : thresholds for `realised` (see `proxy_thresholds`); None leaves volatility unknown there
     Returns Regime of T rows; row t reads rows <= t; -1 and NaN while unknown.
