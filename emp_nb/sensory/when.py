@@ -66,7 +66,7 @@ def _exchange_table(exchange: str, first: int, last: int) -> tuple:
     if exchange not in exchange_calendars.get_calendar_names(): raise ValueError(f"exchange must be a code of exchange_calendars such as XNYS, got {exchange!r}")
     calendar = _calendar_of(exchange_calendars.get_calendar, exchange, first, last)
     plan = calendar.schedule.drop(pd.DatetimeIndex(CLOSURES.get(exchange, {})), errors="ignore")
-    edges = np.stack([plan[c].to_numpy("M8[ns]").astype(np.int64) for c in ("open", "break_start", "break_end", "close")])
+    edges = np.stack([plan[c].dt.tz_convert(None).to_numpy("M8[ns]").astype(np.int64) for c in ("open", "break_start", "break_end", "close")])
     lunch = plan["break_start"].notna().to_numpy()
     opens, closes = np.r_[edges[0], edges[2, lunch]], np.r_[np.where(lunch, edges[1], edges[3]), edges[3, lunch]]
     order = np.argsort(opens)
@@ -142,12 +142,12 @@ _X_SEEN, _X_CLOSE, _X_SLOT, _X_RANKED, _X_SIZE, _X_VIEW, _X_ALARM = range(7)
 @njit(cache=True, nogil=True)
 def _learn_nb(ring, visits, known, slot, r):
     "Remember return r under a slot; renew its t-statistic (within ±50) and typical size in `known` (S, 2)."
-    memory = ring.shape[1]
-    ring[slot, visits[slot] % memory] = r
+    kept = ring[slot]
+    kept[visits[slot] % kept.size] = r
     visits[slot] += 1
-    n, total, squares, size = min(visits[slot], memory), 0., 0., 0.
+    n, total, squares, size = min(visits[slot], kept.size), 0., 0., 0.
     for i in range(n):
-        v = ring[slot, i]
+        v = kept[i]
         total += v
         squares += v * v
         size += abs(v)
