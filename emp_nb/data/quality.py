@@ -53,6 +53,7 @@ def _repeated(bars: Bars, good: np.ndarray) -> np.ndarray:
     repeated[first] = False
     return repeated
 
+# %% ../../nbs/04_data.quality.ipynb #27eafc4f
 def _moved(time: np.ndarray) -> np.ndarray:
     "Rows (T,) bool that arrive after a row with a later time."
     return time < np.maximum.accumulate(time)
@@ -110,6 +111,7 @@ def _spikes(close: np.ndarray) -> np.ndarray:
     marks[1:-1] = ((size > _SPIKE * sigma) & (sigma > 0))[:-1] & (np.abs(change[:-1] + change[1:]) < _UNDONE * size[:-1])
     return marks
 
+# %% ../../nbs/04_data.quality.ipynb #f60ef7e9
 def _stuck(close: np.ndarray) -> np.ndarray:
     "Rows (T,) bool inside a run of `_STUCK` or more equal closes, the first of the run excepted."
     same = np.r_[False, np.diff(close) == 0]
@@ -126,6 +128,7 @@ def _now_ns(now) -> int:
         raise DataError(f"now must be int64 ns UTC or a time with a zone, got {now!r}; add the zone, as in 2018-12-31T21:00Z")
     return stamp.value
 
+# %% ../../nbs/04_data.quality.ipynb #39b011ec
 def _timeliness(time: np.ndarray, now: int, max_age_days) -> float:
     "Allowed age over age of the last row, at most 1."
     usual = int(np.diff(time).max()) if time.size > 1 else _DAY_NS
@@ -140,6 +143,7 @@ def _refuse_past(max_drop: float, touched: np.ndarray, said: list, symbol: str):
     raise DataError(f"cleaning {symbol} may touch at most {max_drop:.2%} of its rows, it would touch {int(touched.sum())} of {touched.size} ({touched.mean():.2%}): "
                     + "; ".join(said) + "; correct the source, or raise max_drop and own the loss")
 
+# %% ../../nbs/04_data.quality.ipynb #bda0c251
 def _remarks(scores: dict, present: int, due: int, spikes: int, stuck: int, last: int) -> list:
     "Sentences about what was found and left as it is."
     said = [f"{due - present} of {due} rows due are missing"] if present < due else []
@@ -185,6 +189,7 @@ def _ordered(bars: Bars, keep: np.ndarray) -> Bars:
     check_bars(kept)
     return kept
 
+# %% ../../nbs/04_data.quality.ipynb #56d60c64
 def _report(bars, kept, now, max_age_days, expected, faults, repeated, moved, said) -> QualityReport:
     "The five scores of bars (T,) of which `kept` remained, and the sentences."
     *invalid, crossed, late = faults.values()

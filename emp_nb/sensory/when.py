@@ -31,6 +31,7 @@ def _session_table(name: str, first: int, last: int) -> np.ndarray:
     days = pd.bdate_range(f"{first - 1}-12-24", f"{last + 1}-01-07").as_unit("ns")
     return np.stack([(days + pd.Timedelta(hours=h)).tz_localize(zone).asi8 for h in (opens, closes)])
 
+# %% ../../nbs/14_sensory.when.ipynb #5cc668e0
 def _inside(time, table) -> np.ndarray:
     "True where an instant lies in one of the disjoint ascending half-open intervals of `table` (2, n)."
     i = np.searchsorted(table[0], time, side="right") - 1
@@ -48,6 +49,7 @@ def session_open(time: np.ndarray, name: str) -> np.ndarray:
     time = np.asarray(time, np.int64)
     return _inside(time, _session_table(name, *_years(time))) if time.size else np.zeros(0, bool)
 
+# %% ../../nbs/14_sensory.when.ipynb #c71ff9e0
 def sessions(time: np.ndarray) -> np.ndarray:
     """Which of the four sessions are open at given instants.
 
@@ -80,6 +82,7 @@ def _calendar_of(get, exchange: str, first: int, last: int):
         try: return get(exchange, start=f"{first}-01-01", end=f"{last}-12-31")
         except ValueError as e: raise DataError(f"bars must lie within the calendar of {exchange}, which cannot serve {first} to {last} ({e}); shorten them or pass exchange=None") from e
 
+# %% ../../nbs/14_sensory.when.ipynb #11f00992
 def exchange_open(time: np.ndarray, exchange: str) -> np.ndarray:
     """Whether an exchange trades at given instants: holidays, early closes, lunch breaks and the closures of CLOSURES respected.
 
@@ -99,6 +102,7 @@ def _offsets(zone: str, first: int, last: int) -> tuple:
     change = np.r_[0, np.flatnonzero(np.diff(offset)) + 1]
     return grid.asi8[change], offset[change]
 
+# %% ../../nbs/14_sensory.when.ipynb #f9272dbf
 def _wall(time, zone: str) -> np.ndarray:
     "Local wall time of (T,) ns as ns since 1970 there."
     changes, offset = _offsets(zone, *_years(time))
@@ -186,6 +190,7 @@ def _step_nb(x, ranks, ring, visits, known, close, slot, row):
     row[0], row[2] = np.tanh(.25 * row[13]), certainty_nb(row[13])
     x[_X_SEEN], x[_X_CLOSE], x[_X_SLOT] = x[_X_SEEN] + 1., close, slot
 
+# %% ../../nbs/14_sensory.when.ipynb #4eadfb95
 @njit(cache=True, nogil=True)
 def _scan_nb(x, ranks, ring, visits, known, close, slot, rows):
     "Scan `_step_nb` over (T,) bars into rows (T, 15)."
