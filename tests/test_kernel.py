@@ -12,7 +12,7 @@ from emp_nb.evolution.kernel import LANES, _replay_reference, evaluate, evaluate
 from emp_nb.evolution.market import Market, live_rows, market_from_bars, trailing_volatility
 
 sys.path.insert(0, str(ROOT / "bench"))
-import kernel_numpy  # noqa: E402
+import kernel_numpy
 
 FEES = dict(cost_bps=1., slippage_bps=1.)
 NAMES = metric_names(5)

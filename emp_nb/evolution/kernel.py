@@ -41,7 +41,6 @@ def _strategy(genomes: Genomes, i: int) -> dict:
     genes["weights"] = [float(genomes.values(name)[i]) for name in genomes.spec.feature_names]
     return genes
 
-# %% ../../nbs/22_evolution.kernel.ipynb #474b9257
 def _wanted(genes: dict, row: list, regime: int, direction: int, age: int) -> int:
     "The direction wanted after a close: 1, 0 or -1 (rule 1)."
     if regime >= 0 and not genes["expressed"][regime]: return 0
@@ -125,7 +124,6 @@ def _check_features(market: Market, genomes: Genomes):
     if market.feature_names != genomes.spec.feature_names:
         raise DataError(f"genomes read {', '.join(genomes.spec.feature_names)} but {market.symbol} has {', '.join(market.feature_names)}; make the spec from this market's feature_names")
 
-# %% ../../nbs/22_evolution.kernel.ipynb #8f658b24
 def _check_door(market: Market, genomes: Genomes, folds: int):
     "Refuse what cannot be evaluated."
     check_market(market)
@@ -172,7 +170,6 @@ def _bars(market: Market) -> np.ndarray:
     volatility = np.where(np.isfinite(before), before, 0.)  # no fill follows a close without volatility
     return np.column_stack([o, c, h, l, 1 / (1 + o), 1 / (1 + c), volatility * (1 + o)])
 
-# %% ../../nbs/22_evolution.kernel.ipynb #eb05f7c5
 def _parts(first: int, rows: int, folds: int) -> tuple[np.ndarray, np.ndarray]:
     "Parts of at most 256 bars that cross no fold, from row `first` on, and the live rows of each fold."
     edges = first + 1 + np.arange(folds + 1) * (rows - first - 1) // folds
@@ -212,7 +209,6 @@ def _packed(values: np.ndarray, dtype) -> np.ndarray:
     full = np.concatenate([values, np.repeat(values[-1:], short, axis=0)]).astype(dtype)
     return np.ascontiguousarray(full.reshape(-1, LANES, values.shape[1]).transpose(0, 2, 1))
 
-# %% ../../nbs/22_evolution.kernel.ipynb #f969a43b
 def _lanes(genomes: Genomes, dtype) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "Weights, genes and masks in lanes."
     weights = np.column_stack([genomes.values(n) for n in genomes.spec.feature_names])
@@ -386,7 +382,6 @@ def _deviation(total, squares, count):
     "Sample standard deviation from sums."
     return np.sqrt(np.maximum(squares - total * total / count, 0) / (count - 1))
 
-# %% ../../nbs/22_evolution.kernel.ipynb #67d30a83
 def _ratio(total, squares, count, bars_per_year: float):
     "Annual Sharpe ratio from sums; 0 when nothing moves."
     deviation = _deviation(total, squares, count)
