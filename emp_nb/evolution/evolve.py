@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 from tqdm.auto import tqdm
-from .fitness import WEIGHTS, FitnessScales, objectives, weighted
+from .fitness import SCALES, WEIGHTS, FitnessScales, objectives, weighted
 from .genome import Genomes, GenomeSpec, clip, random
 from .kernel import evaluate
 from .market import Market
@@ -213,7 +213,7 @@ def _metrics(market: Market, genomes: Genomes, scenarios: tuple, executor, **cos
 
 # %% ../../nbs/24_evolution.evolve.ipynb #3e86e642
 def evolve(market: Market, spec: GenomeSpec, *, population: int, generations: int, cost_bps: float, slippage_bps: float, seed: int, scenarios: tuple = (),
-           folds: int = 5, weights=WEIGHTS, scales: FitnessScales = FitnessScales(), executor=None, progress: bool = True, callback=None) -> EvolveResult:
+           folds: int = 5, weights=WEIGHTS, scales: FitnessScales = SCALES, executor=None, progress: bool = True, callback=None) -> EvolveResult:
     """Search for genomes that no other beats on all four objectives.
 
     market : Market that passes `check_market`

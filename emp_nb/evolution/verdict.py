@@ -13,7 +13,7 @@ from scipy import stats
 from tqdm.auto import tqdm
 from ..core import DataError
 from .evolve import EvolveResult, evolve
-from .fitness import MIN_TRADES, WEIGHTS, FitnessScales
+from .fitness import MIN_TRADES, SCALES, WEIGHTS, FitnessScales
 from .genome import Genomes, GenomeSpec
 from .kernel import evaluate, live_rows, metric_names, replay
 from .market import Market, check_market
@@ -134,7 +134,7 @@ class Search:
     generations: int = 30
     folds: int = 5
     weights: tuple = WEIGHTS
-    scales: FitnessScales = FitnessScales()
+    scales: FitnessScales = SCALES
 
 # %% ../../nbs/26_evolution.verdict.ipynb #5d087eba
 @dataclass(frozen=True, slots=True)
