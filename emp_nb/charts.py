@@ -75,10 +75,11 @@ def bands(state: np.ndarray) -> np.ndarray:
     starts = np.r_[0, np.flatnonzero(np.diff(state)) + 1] if state.size else np.empty(0, int)
     return np.column_stack([starts, np.r_[starts[1:], state.size - 1] if state.size else starts, state[starts]])
 
-def prices(time: np.ndarray, close: np.ndarray, *, vol_state: np.ndarray | None = None, title: str = "Close", unit: str = "points") -> figure:
+def prices(time: np.ndarray, close: np.ndarray, *, vol_state: np.ndarray | None = None, mark: int | None = None, title: str = "Close", unit: str = "points") -> figure:
     """Closes on a logarithmic axis, shaded by volatility state.
 
     time : (T,) int64 ns UTC; close : (T,) > 0; vol_state : (T,) 0 low, 1 normal, 2 high, other values unshaded, or None
+    mark : ns UTC of a dashed vertical line, or None; title, unit : what is drawn
     Returns a figure. Raises DataError on no rows. Source: EMP.
     """
     ms, rows = _milliseconds(time), thin(close)
@@ -88,8 +89,9 @@ def prices(time: np.ndarray, close: np.ndarray, *, vol_state: np.ndarray | None 
         r = runs[runs[:, 2] == state]
         if r.size: f.vstrip(x0=ms[r[:, 0]], x1=ms[r[:, 1]], fill_color=colour, fill_alpha=.16, line_width=0, legend_label=label)
     line = f.line("x", "y", source=ColumnDataSource({"x": ms[rows], "y": np.asarray(close)[rows]}), color=BLUE, line_width=1.4)
-    f.yaxis[0].formatter = NumeralTickFormatter(format="0,0")
-    _hover(f, line, [("close", f"@y{{0,0.00}} {unit}")])
+    if mark is not None: f.add_layout(Span(location=mark / 1e6, dimension="height", line_color=ORANGE, line_dash="dashed", line_width=2))
+    f.yaxis[0].formatter = NumeralTickFormatter(format="0,0.[00]")
+    _hover(f, line, [("", f"@y{{0,0.00}} {unit}")])
     if f.legend: _legend(f)
     return f
 

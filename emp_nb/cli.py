@@ -28,7 +28,8 @@ def _ran(ended: list) -> int:
         print(f"{last.job}: {last.error}", file=sys.stderr)
         if "notebook" in last.artefacts: print(f"its notebook, failing cell on top: {folder / last.artefacts['notebook']}", file=sys.stderr)
         return 1
-    print("\n".join([*summary_of(last), f"{last.job} {last.status}: {folder / last.artefacts['folder']}"]))
+    pages = [name for name in last.artefacts["files"] if name.endswith(".html")]
+    print("\n".join([*summary_of(last), f"{last.job} {last.status}: {folder / last.artefacts['folder'] / (pages[0] if len(pages) == 1 else '')}"]))
     return 0
 
 def _run(args) -> int:

@@ -217,7 +217,7 @@ def daily(*, force: bool = False, progress: bool = True) -> list:
     for job, parameters in todo:
         began = time.monotonic()
         ended.append(run(job, parameters, force=force, progress=progress))
-        shown = " ".join(f"{n}={v}" for n, v in parameters.items())
-        print(f"{job:<9}{shown:<24} {ended[-1].status:<8}{time.monotonic() - began:6.1f} s  {ended[-1].verdict}".rstrip(), file=sys.stderr, flush=True)
+        shown = " ".join(f"{n}={v}" for n, v in parameters.items() if not isinstance(v, list))
+        print(f"{job:<9}{shown:<20} {ended[-1].status:<8}{time.monotonic() - began:6.1f} s  {ended[-1].verdict}".rstrip(), file=sys.stderr, flush=True)
         if ended[-1].status == "failed": break
     return ended
