@@ -20,6 +20,7 @@ STATES = {0: ("low volatility", GREEN), 1: ("normal volatility", BLUE), 2: ("hig
 
 def _milliseconds(time: np.ndarray) -> np.ndarray: return np.asarray(time, np.int64) / 1e6      # what Bokeh's date axis counts in
 
+# %% ../nbs/50_charts.ipynb #c6828601
 def paper(title: str, y_label: str, *, dates: bool = True, height: int = 260, **more) -> figure:
     """An empty figure in the common look.
 
@@ -46,6 +47,7 @@ def _legend(f: figure, **place):
     legend.orientation, legend.background_fill_alpha, legend.border_line_alpha = "horizontal", 0, 0
     legend.label_text_color, legend.label_text_font_size, legend.padding, legend.margin = GREY, "12px", 0, 2
 
+# %% ../nbs/50_charts.ipynb #af955679
 def _hover(f: figure, renderer, rows: list, dates: bool = True):
     "Show `rows` of (label, @column{format}) when the mouse is over `renderer`."
     when = [("", "@x{%F} UTC")] if dates else []
@@ -75,6 +77,7 @@ def bands(state: np.ndarray) -> np.ndarray:
     starts = np.r_[0, np.flatnonzero(np.diff(state)) + 1] if state.size else np.empty(0, int)
     return np.column_stack([starts, np.r_[starts[1:], state.size - 1] if state.size else starts, state[starts]])
 
+# %% ../nbs/50_charts.ipynb #2111bc9d
 def prices(time: np.ndarray, close: np.ndarray, *, vol_state: np.ndarray | None = None, mark: int | None = None, title: str = "Close", unit: str = "points") -> figure:
     """Closes on a logarithmic axis, shaded by volatility state.
 
@@ -164,6 +167,7 @@ def climb(history: np.ndarray, *, title: str = "Fitness by generation") -> figur
     _legend(f)
     return f
 
+# %% ../nbs/50_charts.ipynb #51aeb97e
 def front(objectives: np.ndarray, on_front: np.ndarray, names: tuple, pair: tuple = (0, 1)) -> figure:
     """Two objectives of a population against each other, the front apart.
 

@@ -21,6 +21,7 @@ def _pairs(texts: list) -> dict:
     if wrong: raise DataError(f"a parameter is given as -p name=value, got {wrong[0]!r}; write it so")
     return dict(t.split("=", 1) for t in texts)
 
+# %% ../nbs/63_cli.ipynb #052cae97
 def _ran(ended: list) -> int:
     "Print what the last of the runs `ended` concluded or why it failed, and give the exit code."
     last, folder = ended[-1], runs_dir()
@@ -32,6 +33,7 @@ def _ran(ended: list) -> int:
     print("\n".join([*summary_of(last), f"{last.job} {last.status}: {folder / last.artefacts['folder'] / (pages[0] if len(pages) == 1 else '')}"]))
     return 0
 
+# %% ../nbs/63_cli.ipynb #05cf72a4
 def _run(args) -> int:
     given = _pairs(args.p)
     if args.job != "daily": return _ran([run(args.job, given, force=args.force, request=args.request)])
@@ -45,6 +47,7 @@ def _jobs(args) -> int:
     print("daily\n    all of pipelines/daily.yaml, in order")
     return 0
 
+# %% ../nbs/63_cli.ipynb #486f1503
 def _runs(args) -> int:
     store = ledger()
     for r in store.runs(args.job, args.n):
@@ -52,6 +55,7 @@ def _runs(args) -> int:
     store.close()
     return 0
 
+# %% ../nbs/63_cli.ipynb #f9a64d36
 def _show(args) -> int:
     store = ledger()
     r = store.get(args.id)
@@ -73,12 +77,14 @@ def _damaged(folder: Path) -> list:
     except OSError: return ["SHA256SUMS"]
     return [name for sha, name in listed if not (folder / name).is_file() or hashlib.sha256((folder / name).read_bytes()).hexdigest() != sha]
 
+# %% ../nbs/63_cli.ipynb #ee9a8c8d
 def _try(check) -> str:
     "The sentence with which `check` refuses; empty when it does not."
     try: check()
     except EmpError as e: return str(e)
     return ""
 
+# %% ../nbs/63_cli.ipynb #eb8bc960
 def findings() -> list:
     """What this machine has and lacks: (what, needed, ok, remedy or detail), most basic first.
 
@@ -99,6 +105,7 @@ def findings() -> list:
             ("jobs", True, bool(jobs()), ", ".join(jobs()) or "no pipelines/ beside settings.ini: git restore pipelines"),
             ("browser for tests", False, bool(browser), browser or "apt-get install chromium")]
 
+# %% ../nbs/63_cli.ipynb #fcfecca5
 def _doctor(args) -> int:
     found = findings()
     for what, needed, ok, detail in found: print(f"{'ok' if ok else 'MISSING' if needed else 'absent':<9}{what:<19}{detail}")
@@ -127,6 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     command("doctor", _doctor, "what is missing, and the command that fixes it")
     return parser
 
+# %% ../nbs/63_cli.ipynb #34e2bd12
 def main(argv: list | None = None) -> int:
     """The command line `emp`.
 

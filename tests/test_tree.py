@@ -62,7 +62,7 @@ def test_job_holds_no_logic(path):
     code = [source(c) for c in cells(path) if c["cell_type"] == "code"]
     parameters = [c for c in cells(path) if "parameters" in c["metadata"].get("tags", [])]
     assert len(parameters) == 1
-    for line in lines(source(parameters[0])): assert re.match(r"\w+: \w+ = .+  # \S", line), f"name: type = value  # unit, got {line}"
+    for line in lines(source(parameters[0])): assert re.match(r"\w+: [\w\[\]]+( = .+)?  # \S", line), f"name: type = value  # unit, got {line}"
     for node in ast.walk(ast.parse("\n".join(code))):
         assert not isinstance(node, ast.ClassDef)
         if isinstance(node, ast.FunctionDef): assert node.end_lineno - node.lineno < 2, "two-line glue at most"

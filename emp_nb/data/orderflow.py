@@ -74,6 +74,7 @@ def trades_only(flow: OrderFlow) -> OrderFlow:
     """
     return flow[flow.kind == TRADE]
 
+# %% ../../nbs/02_data.orderflow.ipynb #593ad259
 def flow_from_trades(time: np.ndarray, price: np.ndarray, size: np.ndarray, side: np.ndarray | None = None) -> OrderFlow:
     """Order flow of anonymous trades, as a tape prints them.
 

@@ -160,7 +160,7 @@ def assess(bars: Bars, now, *, max_drop: float = 0., max_age_days: float | None 
     now : the instant of the judgement, int64 ns UTC or a time with a zone; the end of the set for a historical one
     max_drop : share of rows in [0, 1] that may be dropped or moved; 0 refuses any
     max_age_days : days, > 0; None allows the longest gap in the bars
-    expected : (E,) int64 ns UTC ascending, instants at which rows were due (data.catalog.sessions); None learns the timetable from the bars
+    expected : (E,) int64 ns UTC ascending, instants at which rows were due (data.catalog.session_closes); None learns the timetable from the bars
     Returns (Bars that pass `check_bars`, QualityReport).
     Raises DataError when rows touched pass `max_drop`, when none is left, on an empty set, or on a `now` without zone; ValueError on other arguments.
     Source: dimensions from DAMA UK (2013); measures EMP, derived above.

@@ -39,6 +39,7 @@ def _class(name: str):
     if not (isinstance(found, type) and is_dataclass(found)): raise DataError(f"an artefact may name dataclasses of emp_nb only, got {name!r}; make the file again with this version")
     return found
 
+# %% ../../nbs/64_jobs.artefacts.ipynb #690d37d0
 def _deep(shape, arrays):
     "The value that `_flat` wrote as `shape`."
     if not isinstance(shape, dict): return shape
@@ -58,6 +59,7 @@ def save_result(path: Path, value):
     shape = json.dumps(_flat(value, arrays))
     np.savez_compressed(path, shape=np.array(shape), **{f"a{i}": a for i, a in enumerate(arrays)})
 
+# %% ../../nbs/64_jobs.artefacts.ipynb #fcb6b78d
 def load_result(path: Path):
     """What `save_result` wrote to `path`.
 
@@ -78,6 +80,7 @@ def save_prices(path: Path, prices: Bars | Panel):
     table = pd.concat([b.to_frame().assign(symbol=b.symbol, group=groups.get(b.symbol, "")) for b in members])
     table.to_parquet(path)
 
+# %% ../../nbs/64_jobs.artefacts.ipynb #5a7244e3
 def load_prices(path: Path) -> Bars | Panel:
     """Bars when `save_prices` wrote one symbol to `path`, else the Panel.
 
@@ -103,6 +106,7 @@ def save_summary(out: str, verdict: str, lines: list):
     print("\n".join(lines))
     (Path(out) / "summary.json").write_text(json.dumps({"verdict": verdict, "lines": list(lines)}, indent=1, ensure_ascii=False))
 
+# %% ../../nbs/64_jobs.artefacts.ipynb #9329d099
 def load_summary(folder: str) -> dict:
     "The summary of the job that wrote `folder`, as {verdict, lines}. Raises DataError when it left none."
     path = Path(folder) / "summary.json"

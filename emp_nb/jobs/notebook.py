@@ -20,10 +20,12 @@ def pipelines_dir() -> Path:
     beside = settings().root / "pipelines"
     return beside if beside.is_dir() else _HOME / "pipelines"
 
+# %% ../../nbs/59_jobs.notebook.ipynb #0f12baa8
 def jobs() -> dict:
     "Every job by name, as {name: path of its notebook}, in alphabetical order."
     return {p.stem: p for p in sorted(pipelines_dir().glob("*.ipynb"))}
 
+# %% ../../nbs/59_jobs.notebook.ipynb #e7b7f9c3
 def job_path(job: str) -> Path:
     """The notebook of `job`.
 
@@ -61,6 +63,7 @@ def cells(notebook: Path) -> list:
     except (ValueError, KeyError, TypeError) as e: raise DataError(f"a job must be a notebook: {Path(notebook).name} is not ({e!r}); save it from Jupyter") from e
     return [{**c, "source": "".join(c["source"])} for c in found]
 
+# %% ../../nbs/59_jobs.notebook.ipynb #fa330137
 def inspect(job: str) -> dict:
     """Parameters of `job` by name, read from the source without running it; `out`, which the runner gives, is left out.
 
@@ -95,6 +98,7 @@ def _number(text, kind: str):
     if not math.isfinite(value): raise ValueError
     return value
 
+# %% ../../nbs/59_jobs.notebook.ipynb #66082072
 def cast(parameter: Parameter, value):
     """`value` as the type of `parameter`: text is read, other values must fit.
 
@@ -158,13 +162,16 @@ class Outcome:
     error: str                      # "" when all cells ran
     peak_memory_mb: float | None    # of the kernel; None where the system does not tell
 
+# %% ../../nbs/59_jobs.notebook.ipynb #98515f7e
 _FAMILY = {c.__name__ for c in (EmpError, DataError, SourceError, BreakerOpen, LimitBreach)}
 
+# %% ../../nbs/59_jobs.notebook.ipynb #0d40ea85
 def _sentence(e) -> str:
     "One sentence for the papermill error `e`."
     text = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", e.evalue or "").split())
     return text if e.ename in _FAMILY else f"cell {e.exec_count} raised {e.ename}: {text or 'no message'}"
 
+# %% ../../nbs/59_jobs.notebook.ipynb #047bf814
 def _peak_mb(pid: int) -> float | None:
     "Peak resident memory of process `pid` in MB, from proc(5) VmHWM; None where there is no such file."
     try: status = Path(f"/proc/{pid}/status").read_text()
@@ -225,11 +232,13 @@ class _sigterm_interrupts:
     def __exit__(self, *_):
         if self._main: signal.signal(signal.SIGTERM, self._before)
 
+# %% ../../nbs/59_jobs.notebook.ipynb #48efa0b4
 def _kill(kernel):
     "End the process of a kernel manager, started or not, gone or not."
     try: os.kill(kernel.provisioner.pid, signal.SIGKILL)
     except (AttributeError, TypeError, ProcessLookupError): pass
 
+# %% ../../nbs/59_jobs.notebook.ipynb #fe95184f
 def _failing_cell_on_top(target: Path, error: str):
     "Repeat the cell that failed at the head of the notebook `target`, below the sentence `error`."
     import nbformat

@@ -20,6 +20,7 @@ def shown(value) -> str:
     if isinstance(value, float): return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
     return escape(f"{value:,}" if isinstance(value, int) else str(value))
 
+# %% ../../nbs/65_jobs.report.ipynb #6ef32072
 def table(rows: list, caption: str = "") -> str:
     """An HTML table.
 
@@ -37,10 +38,13 @@ def table(rows: list, caption: str = "") -> str:
 # %% ../../nbs/65_jobs.report.ipynb #dfaf2de9
 def sentences(lines: list) -> str: return "<ul>" + "".join(f"<li>{escape(str(line))}</li>" for line in lines) + "</ul>"
 
+# %% ../../nbs/65_jobs.report.ipynb #6a8149a1
 def text(line: str) -> str: return f"<p>{escape(line)}</p>"
 
+# %% ../../nbs/65_jobs.report.ipynb #83b4dbdd
 def note(line: str) -> str: return f"<p class=note>{escape(line)}</p>"
 
+# %% ../../nbs/65_jobs.report.ipynb #75ffa87a
 def cards(items: list) -> str:
     "Cards side by side from (heading, large word, sentence, tone), tone one of good, bad, plain."
     def card(heading, word, line, tone): return f"<div class='card {escape(tone)}'><h3>{escape(heading)}</h3><strong>{escape(word)}</strong><p>{escape(line)}</p></div>"

@@ -12,7 +12,7 @@ from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from ..core import DataError, Settings, SourceError, settings
-from .notebook import cells, execute, inspect, job_path, jobs, pipelines_dir, resolve
+from .notebook import cells, execute, job_path, jobs, pipelines_dir, resolve
 from ..live.store import Run, Store, ledger
 
 # %% ../../nbs/60_jobs.runner.ipynb #715f7dab
@@ -20,11 +20,13 @@ def digest(*parts) -> str:
     "SHA-256 of `parts` as canonical JSON, 64 hexadecimal digits."
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
+# %% ../../nbs/60_jobs.runner.ipynb #1a290b30
 def file_digests(folder: Path) -> dict:
     "SHA-256 of each file below `folder` by relative name; files whose name starts with a dot are left out."
     names = sorted(p for p in Path(folder).rglob("*") if p.is_file() and not p.name.startswith("."))
     return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in names}
 
+# %% ../../nbs/60_jobs.runner.ipynb #f549925f
 def path_digest(path: Path) -> str:
     "Hash of a file's bytes or of a folder's files."
     return digest(file_digests(path)) if Path(path).is_dir() else hashlib.sha256(Path(path).read_bytes()).hexdigest()
@@ -56,6 +58,7 @@ def _is_path(value) -> bool:
     "True when `value` names an existing file or folder and looks like a path, not like a word."
     return isinstance(value, str) and ("/" in value or os.sep in value or "." in value) and Path(value).exists()
 
+# %% ../../nbs/60_jobs.runner.ipynb #f8eceaaa
 def data_hash(job: str, parameters: dict) -> str:
     """Hash of everything that `job` reads: files and folders among its parameters, the packaged data, its settings.
 
@@ -68,6 +71,7 @@ def data_hash(job: str, parameters: dict) -> str:
     packaged = file_digests(settings().root / settings().data.data_dir) if catalog else {}
     return digest(files, packaged, settings_used(source))
 
+# %% ../../nbs/60_jobs.runner.ipynb #00f402a9
 def content_of(job: str, parameters: dict, data: str) -> str:
     "The hash that makes two runs the same run: job, parameters (paths by what stands there, in `data`), data, code."
     plain = {n: v for n, v in parameters.items() if not _is_path(v)}
@@ -102,6 +106,7 @@ def runs_dir() -> Path:
     except OSError as e:
         raise SourceError(f"runs need a folder to write to: {folder} is not one ({e.strerror}); free it, or name another in EMP_DATA_RUNS_DIR") from e
 
+# %% ../../nbs/60_jobs.runner.ipynb #8b75ff37
 def intact(run: Run) -> bool:
     "True when the artefacts of a finished `run` still stand as it left them."
     folder = runs_dir() / run.artefacts.get("folder", "")
@@ -134,6 +139,7 @@ def _earlier(store: Store, job: str, content: str) -> dict | None:
     found = store.finished(job, content=content)
     return {"verdict": found.verdict, "artefacts": found.artefacts} if found and intact(found) else None
 
+# %% ../../nbs/60_jobs.runner.ipynb #b25b27e3
 def _run_once(store: Store, job: str, content: str, known: dict, force: bool, request: str | None, progress: bool) -> Run:
     "Reuse, wait or carry out: the loop of `run`."
     waiting = False
@@ -175,17 +181,21 @@ def _publish(part: Path, folder: Path, notebook: Path, keep: bool):
     else: shutil.rmtree(part, ignore_errors=True)
     if notebook.exists(): os.replace(notebook, folder.with_name(f"{folder.name}.ipynb"))
 
+# %% ../../nbs/60_jobs.runner.ipynb #5435ce4e
 def _place(path: Path) -> str: return path.relative_to(runs_dir()).as_posix()
 
+# %% ../../nbs/60_jobs.runner.ipynb #04191439
 def _left(folder: Path) -> dict:
     "The artefacts of a finished run, as the ledger keeps them."
     return {"folder": _place(folder), "notebook": _place(folder) + ".ipynb", "files": file_digests(folder)}
 
+# %% ../../nbs/60_jobs.runner.ipynb #29137a47
 def summary_of(run: Run) -> list:
     "The one-screen summary that `run` left in summary.json, as lines; empty when it left none."
     path = runs_dir() / run.artefacts.get("folder", "") / "summary.json"
     return json.loads(path.read_text())["lines"] if path.is_file() else []
 
+# %% ../../nbs/60_jobs.runner.ipynb #5081b21c
 def verdict_of(folder: Path) -> str:
     "What a job concluded, from the summary.json in its folder; empty when it left none."
     path = Path(folder) / "summary.json"
@@ -205,6 +215,7 @@ def steps() -> list:
         raise DataError(f"a step of {path.name} is {{job, parameters}}: got {listed!r}; write it so")
     return [(s["job"], s.get("parameters") or {}) for s in listed]
 
+# %% ../../nbs/60_jobs.runner.ipynb #16cdf063
 def daily(*, force: bool = False, progress: bool = True) -> list:
     """Run the daily pipeline and say on stderr how each step ended; it stops at the first that fails.
 

@@ -8,7 +8,7 @@ __all__ = ['Run', 'born', 'alive', 'Store', 'ledger']
 # %% ../../nbs/42_live.store.ipynb #c0dac41b
 import getpass, os, secrets, socket, time
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 import sqlalchemy as sa
 from ..core import DataError, SourceError, settings
@@ -83,7 +83,7 @@ def _engine(url: str, root: Path) -> sa.Engine:
     return engine
 
 # %% ../../nbs/42_live.store.ipynb #5d4cd5b0
-def _now() -> str: return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+def _now() -> str: return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 def _fresh(job: str, request: str, content: str, status: str, known: dict) -> Run:
     "A new row of this process, stamped now."
