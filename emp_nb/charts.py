@@ -16,8 +16,11 @@ from .sensory.reading import Perception
 
 # %% ../nbs/50_charts.ipynb #dfe4f1d3
 BLUE, ORANGE, RED, GREEN, PURPLE, GREY = "#2f86c9", "#d98b16", "#d9531e", "#1b9e77", "#b97aa6", "#7b828c"
+
+# %% ../nbs/50_charts.ipynb #637aba56
 STATES = {0: ("low volatility", GREEN), 1: ("normal volatility", BLUE), 2: ("high volatility", RED)}
 
+# %% ../nbs/50_charts.ipynb #bada3682
 def _milliseconds(time: np.ndarray) -> np.ndarray: return np.asarray(time, np.int64) / 1e6      # what Bokeh's date axis counts in
 
 # %% ../nbs/50_charts.ipynb #c6828601
@@ -93,7 +96,7 @@ def prices(time: np.ndarray, close: np.ndarray, *, vol_state: np.ndarray | None 
         if r.size: f.vstrip(x0=ms[r[:, 0]], x1=ms[r[:, 1]], fill_color=colour, fill_alpha=.16, line_width=0, legend_label=label)
     line = f.line("x", "y", source=ColumnDataSource({"x": ms[rows], "y": np.asarray(close)[rows]}), color=BLUE, line_width=1.4)
     if mark is not None: f.add_layout(Span(location=mark / 1e6, dimension="height", line_color=ORANGE, line_dash="dashed", line_width=2))
-    f.yaxis[0].formatter = NumeralTickFormatter(format="0,0.[00]")
+    f.yaxis[0].formatter = NumeralTickFormatter(format="0,0" if np.max(close) > 50 else "0.000")
     _hover(f, line, [("", f"@y{{0,0.00}} {unit}")])
     if f.legend: _legend(f)
     return f

@@ -120,6 +120,7 @@ class Risk(Section):
     dwell_bars: Count                     # closes a slow change must hold
     multiplier_low: Annotated[float, Field(ge=1, le=1.2)]
     multiplier_high: Share
+    trend_share: Share                    # of trend-following while trending, of mean reversion while ranging
     vol_target: Positive                  # annualised, fraction of NAV
     max_position: Share
     max_gross: Positive

@@ -6,7 +6,7 @@
 __all__ = ['STYLE', 'shown', 'table', 'sentences', 'text', 'note', 'cards', 'page']
 
 # %% ../../nbs/65_jobs.report.ipynb #c6e76c89
-import math
+import math, re
 from html import escape
 from bokeh.embed import components
 from bokeh.model import Model
@@ -30,7 +30,9 @@ def table(rows: list, caption: str = "") -> str:
     """
     if not rows: return f"<p>{escape(caption)} None.</p>"
     numeric = {k for k in rows[0] if all(isinstance(r[k], (int, float)) and not isinstance(r[k], bool) or r[k] is None for r in rows)}
-    def row(values, tag): return "<tr>" + "".join(f"<{tag}{' class=n' if k in numeric else ''}>{v}</{tag}>" for k, v in values) + "</tr>"
+    dates = {k for k in rows[0] if all(re.fullmatch(r"\d{4}-\d\d-\d\d", str(r[k])) for r in rows)}
+    def kind(k): return " class=n" if k in numeric else " class=d" if k in dates else ""
+    def row(values, tag): return "<tr>" + "".join(f"<{tag}{kind(k)}>{v}</{tag}>" for k, v in values) + "</tr>"
     head = row([(k, escape(k)) for k in rows[0]], "th")
     body = "".join(row([(k, shown(v)) for k, v in r.items()], "td") for r in rows)
     return f"<div class=scroll><table>{f'<caption>{escape(caption)}</caption>' if caption else ''}<thead>{head}</thead><tbody>{body}</tbody></table></div>"
@@ -60,7 +62,7 @@ main { max-width:66rem; margin:0 auto; padding:2.2rem 1.5rem 4rem }
 h1 { font-size:2rem; line-height:1.2; margin:0 0 .3rem; letter-spacing:-.01em } h2 { font-size:1.3rem; margin:2.8rem 0 .6rem; padding-top:.9rem; border-top:1px solid var(--line) }
 h3 { font-size:.8rem; margin:0 0 .3rem; color:var(--soft); font-weight:600; text-transform:uppercase; letter-spacing:.05em }
 p, li { max-width:46rem } .lead { color:var(--soft); margin:0 0 1.4rem } ul { padding-left:1.2rem } li { margin:.2rem 0 }
-nav { display:flex; flex-wrap:wrap; gap:.2rem 1.1rem; margin:0 0 1.6rem; font-size:.92rem } a { color:var(--link); text-decoration:none } a:hover { text-decoration:underline }
+nav { display:flex; flex-wrap:wrap; gap:.2rem 1.1rem; margin:1.3rem 0 0; font-size:.92rem } a { color:var(--link); text-decoration:none } a:hover { text-decoration:underline }
 .cards { display:grid; grid-template-columns:repeat(auto-fit,minmax(17rem,1fr)); gap:1rem }
 .card { background:var(--tint); border:1px solid var(--line); border-left:4px solid var(--soft); border-radius:6px; padding:.9rem 1.1rem }
 .card strong { font-size:1.35rem; line-height:1.25 } .card p { margin:.4rem 0 0; font-size:.93rem; color:var(--soft) }
@@ -68,7 +70,7 @@ nav { display:flex; flex-wrap:wrap; gap:.2rem 1.1rem; margin:0 0 1.6rem; font-si
 .note { border-left:4px solid var(--bad); background:var(--tint); padding:.6rem .9rem; border-radius:0 6px 6px 0 }
 .scroll { overflow-x:auto; margin:1rem 0 } table { border-collapse:collapse; width:100%; font-size:.88rem; font-variant-numeric:tabular-nums }
 caption { text-align:left; color:var(--soft); padding:0 0 .4rem } th { text-align:left; font-weight:600; color:var(--soft) }
-th, td { padding:.35rem .9rem .35rem 0; border-bottom:1px solid var(--line); vertical-align:top } .n { text-align:right; white-space:nowrap } th:last-child, td:last-child { padding-right:0 }
+th, td { padding:.35rem .9rem .35rem 0; border-bottom:1px solid var(--line); vertical-align:top } .n { text-align:right } .n, .d { white-space:nowrap } th:last-child, td:last-child { padding-right:0 }
 .chart { margin:1.1rem 0 } footer { margin-top:3rem; color:var(--soft); font-size:.85rem }
 @media print { main { max-width:none; padding:0 } nav, .bk-toolbar { display:none } h2 { break-after:avoid } .chart, tr, .card { break-inside:avoid } body { font-size:11px } }
 """

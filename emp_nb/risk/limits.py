@@ -197,7 +197,7 @@ def _check_book(ends: dict, gross: float, limits: Limits, brake: float, below: f
 # %% ../../nbs/35_risk.limits.ipynb #927c7dd6
 def _sentence(c: Check, orders: tuple, brake: Brake, factor: float) -> str:
     "One Check in words."
-    who = f"order {c.order}, {orders[c.order].side} {orders[c.order].qty:g} {c.symbol}" if c.order >= 0 else "the book"
+    who = f"order {c.order + 1}, {orders[c.order].side} {orders[c.order].qty:g} {c.symbol}" if c.order >= 0 else "the book"
     if c.limit == "drawdown": what = _flat_sentence(c, brake)
     else:
         scaled = f" (brake x{factor:g})" if c.limit == "gross" and factor < 1 else ""
