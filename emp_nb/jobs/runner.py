@@ -12,7 +12,7 @@ from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from ..core import DataError, Settings, SourceError, settings
-from .notebook import cells, execute, job_path, jobs, pipelines_dir, resolve
+from .notebook import cast, cells, execute, inspect, job_path, jobs, pipelines_dir, resolve, sigterm_interrupts
 from ..live.store import Run, Store, ledger
 
 # %% ../../nbs/60_jobs.runner.ipynb #715f7dab
@@ -88,7 +88,10 @@ def upstream(store: Store, job: str, value):
         return str(Path(value).resolve()) if _is_path(value) else value
     pairs = [p.split("=", 1) for p in asked[2].split(",") if p.strip()]
     if any(len(p) != 2 for p in pairs): raise DataError(f"an upstream run is job(name=value, …): {job} has {value!r}; write it so")
-    given = {n.strip(): v.strip() for n, v in pairs}
+    given, takes = {n.strip(): v.strip() for n, v in pairs}, inspect(asked[1])
+    unknown = [n for n in given if n not in takes]
+    if unknown: raise DataError(f"{job} builds on {value}, but {asked[1]} does not know {', '.join(unknown)}; it takes {', '.join(takes)}")
+    given = {n: cast(takes[n], v) for n, v in given.items()}
     found = store.finished(asked[1], parameters=given)
     if found and intact(found): return str(runs_dir() / found.artefacts["folder"])
     raise DataError(f"{job} builds on {value} and there is no finished run of it; first `emp run {' '.join([asked[1], *(f'-p {n}={v}' for n, v in given.items())])}`")
@@ -130,7 +133,7 @@ def run(job: str, parameters: dict | None = None, *, force: bool = False, reques
         data = data_hash(job, values)
         content = content_of(job, values, data)
         known = {"parameters": values, "data_hash": data, "code_version": code_version()}
-        return _run_once(store, job, content, known, force, request, progress)
+        with sigterm_interrupts(): return _run_once(store, job, content, known, force, request, progress)
     finally: store.close()
 
 # %% ../../nbs/60_jobs.runner.ipynb #70a7af86
