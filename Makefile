@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest
 COVERED := $(patsubst %,tests/test_%.py,kernel verdict risk data jobs)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check cover bench lab lock browser clean
+.PHONY: help run test check cover bench export lab lock browser clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -36,14 +36,17 @@ cover: $(READY)  ## line and branch coverage of the core rooms with the JIT off;
 bench: .venv-bench/.ready  ## ratios against peers, measured in one run, in an environment of its own
 	@.venv-bench/bin/python bench/bench.py
 
+export: $(READY)  ## nbs/ into emp_nb/, and away with compiled kernels: Numba does not notice a change in a kernel that another calls
+	@$(BIN)/nbdev-export && find emp_nb -name '*.nb[ci]' -delete && rm -rf .cache "$${XDG_CACHE_HOME:-$$HOME/.cache}/ipython/numba_cache"
+
 lab: $(READY)  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab --notebook-dir=.
 
 lock: $(UV)  ## resolve pyproject.toml anew: pins, hashes, every platform, no addresses
 	@$(FROM_REGISTRY); $(UV) pip compile -q --upgrade --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --extra dev pyproject.toml -o requirements.lock
 
-clean:  ## remove the environment and every run
-	rm -rf .venv .venv-bench .tools runs
+clean:  ## remove the environments, compiled kernels and every run
+	rm -rf .venv .venv-bench .tools .cache runs
 
 $(UV):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "EMP needs Python >= 3.11, got " + sys.version.split()[0] + "; name another with make PYTHON=python3.12")'

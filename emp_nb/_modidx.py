@@ -471,6 +471,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'emp_nb.jobs.runner._publish': ('jobs.runner.html#_publish', 'emp_nb/jobs/runner.py'),
                                     'emp_nb.jobs.runner._run_once': ('jobs.runner.html#_run_once', 'emp_nb/jobs/runner.py'),
                                     'emp_nb.jobs.runner.code_version': ('jobs.runner.html#code_version', 'emp_nb/jobs/runner.py'),
+                                    'emp_nb.jobs.runner.compiled': ('jobs.runner.html#compiled', 'emp_nb/jobs/runner.py'),
                                     'emp_nb.jobs.runner.content_of': ('jobs.runner.html#content_of', 'emp_nb/jobs/runner.py'),
                                     'emp_nb.jobs.runner.daily': ('jobs.runner.html#daily', 'emp_nb/jobs/runner.py'),
                                     'emp_nb.jobs.runner.data_hash': ('jobs.runner.html#data_hash', 'emp_nb/jobs/runner.py'),

@@ -182,6 +182,13 @@ def test_a_place_that_cannot_be_written_is_refused(toys, monkeypatch):
     with pytest.raises(SourceError, match="runs need a folder"): runner.run("count", {"n": 4})
 
 
+def test_kernels_are_kept_by_code_version_unless_somebody_provides_for_them(toys, monkeypatch):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "somewhere")
+    assert runner.compiled() == {}
+    monkeypatch.delenv("NUMBA_CACHE_DIR")
+    assert runner.compiled()["NUMBA_CACHE_DIR"].endswith(runner.code_version())
+
+
 @pytest.mark.parametrize("text", ["steps: 3", "nothing", "steps:\n  - {task: count}\n"])
 def test_a_broken_pipeline_is_refused(toys, text):
     (toys / "pipelines/daily.yaml").write_text(text)

@@ -136,7 +136,7 @@ def resolve(job: str, given: dict) -> dict:
     except DataError as e: raise DataError(f"job {job}: {e}{valid}") from None
 
 # %% ../../nbs/59_jobs.notebook.ipynb #b2e3d1fc
-def _kernel_class(private: str):
+def _kernel_class(private: str, environment: dict):
     "A kernel manager for the running interpreter, with its sockets in the folder `private`; imported late, because a reused run needs none."
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
@@ -153,7 +153,7 @@ def _kernel_class(private: str):
         def kernel_spec(self):
             path = os.pathsep.join([str(_HOME), *filter(None, [os.environ.get("PYTHONPATH")])])
             return KernelSpec(argv=[sys.executable, "-m", "ipykernel_launcher", "--log-level=50", "-f", "{connection_file}"], language="python", display_name="EMP",
-                              env={"PYTHONPATH": path, "EMP_SETTINGS": str(settings_path())})
+                              env={"PYTHONPATH": path, "EMP_SETTINGS": str(settings_path()), **environment})
 
     return Kernel
 
@@ -197,20 +197,21 @@ def _watch(job: str, notebook: Path, kernel, show: bool):
     return bar, {"on_cell_start": started, "on_cell_executed": executed}, seen
 
 # %% ../../nbs/59_jobs.notebook.ipynb #1af87ec3
-def execute(job: str, target: Path, parameters: dict, *, progress: bool = True) -> Outcome:
+def execute(job: str, target: Path, parameters: dict, *, progress: bool = True, environment: dict | None = None) -> Outcome:
     """Run the notebook of `job` with `parameters` and write the executed notebook to `target`.
 
     job : name of a job
     target : file to write, ends in .ipynb; when a cell fails, it is repeated on top of the notebook with the error's sentence
     parameters : {name: value}, complete and typed (`resolve`), `out` included
     progress : show a bar when stderr is a terminal
+    environment : further variables of the job's process
     Returns Outcome. Raises KeyboardInterrupt when interrupted, after the kernel is gone. Source: papermill.
     """
     from nbclient.exceptions import DeadKernelError
     from papermill import PapermillExecutionError, execute_notebook
     logging.getLogger("papermill").setLevel(logging.CRITICAL)      # it warns of what `resolve` has settled
     private, error, source = tempfile.TemporaryDirectory(prefix="emp-"), "", job_path(job)
-    kernel = _kernel_class(private.name)
+    kernel = _kernel_class(private.name, environment or {})
     bar, hooks, peak = _watch(job, source, kernel, progress)
     with private, ThreadPoolExecutor(1) as pool, bar:
         work = pool.submit(execute_notebook, str(source), str(target), parameters, kernel_name="python3", language="python", progress_bar=False,
