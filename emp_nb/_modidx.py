@@ -505,6 +505,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'emp_nb.live.store._count_look': ('live.store.html#_count_look', 'emp_nb/live/store.py'),
                                    'emp_nb.live.store._engine': ('live.store.html#_engine', 'emp_nb/live/store.py'),
                                    'emp_nb.live.store._fresh': ('live.store.html#_fresh', 'emp_nb/live/store.py'),
+                                   'emp_nb.live.store._make_tables': ('live.store.html#_make_tables', 'emp_nb/live/store.py'),
                                    'emp_nb.live.store._now': ('live.store.html#_now', 'emp_nb/live/store.py'),
                                    'emp_nb.live.store.alive': ('live.store.html#alive', 'emp_nb/live/store.py'),
                                    'emp_nb.live.store.born': ('live.store.html#born', 'emp_nb/live/store.py'),

@@ -117,6 +117,13 @@ def test_a_failed_job_keeps_its_notebook_and_leaves_the_rest_alone(toys):
     assert {p: t for p, t in kept(toys).items() if p in before} == before
 
 
+def test_a_new_ledger_may_be_opened_by_many_at_once(toys):
+    go = time.time() + 2
+    opening = f"import time; from emp_nb.live.store import ledger; s = ledger(); time.sleep(max(0, {go} - time.time())); print(len(s.runs()))"
+    many = [subprocess.Popen([sys.executable, "-c", opening], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(6)]
+    assert [p.communicate() for p in many] == [("0\n", "")] * 6
+
+
 def test_two_starts_at_once_run_once(toys):
     with ThreadPoolExecutor(2) as pool: both = list(pool.map(lambda _: emp("run", "count", "-p", "n=4", "-p", "wait=1.5"), range(2)))
     assert [b.returncode for b in both] == [0, 0], both

@@ -1,10 +1,14 @@
 "The sense contract: what every sense keeps, and what the cortex makes of them. A new sense joins by one line in SENSES."
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import talib
+from conftest import ROOT
 
 from emp_nb.core import DataError
 from emp_nb.data.bars import Bars
@@ -109,6 +113,26 @@ def test_a_stream_of_single_bars_equals_the_batch(sense, name):
 def test_a_stream_may_be_fed_in_chunks(sense, bars):
     feed, edges = sense.stream(bars.symbol), [0, 1, 5, 300, 301, 900, len(bars)]
     assert_same(joined([feed.update(bars[a:b]) for a, b in zip(edges, edges[1:])]), sense.read(bars))
+
+
+PLAIN = """
+import sys, numpy as np
+sys.path.insert(0, "tests")
+from test_senses import SENSES, market
+for name, sense in SENSES.items():
+    r = sense.read(market(700))
+    np.savez(f"{sys.argv[1]}/{name}", lean=r.lean, alarm=r.alarm, confidence=r.confidence, features=r.features, events=r.events)
+"""
+
+
+@pytest.mark.jit
+def test_readings_are_the_same_with_the_compiler_off(tmp_path):
+    done = subprocess.run([sys.executable, "-c", PLAIN, str(tmp_path)], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), "NUMBA_DISABLE_JIT": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for name, sense in SENSES.items():
+        plain, fast = np.load(tmp_path / f"{name}.npz"), sense.read(market(700))
+        for column in COLUMNS[1:]: np.testing.assert_allclose(plain[column], getattr(fast, column), rtol=1e-10, atol=1e-12, err_msg=f"{name} {column}")
+        assert (plain["events"][["kind", "event_idx", "confirm_idx"]] == fast.events[["kind", "event_idx", "confirm_idx"]]).all()
 
 
 def test_reading_is_deterministic(sense, bars): assert_same(sense.read(bars), sense.read(bars))

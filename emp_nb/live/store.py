@@ -82,6 +82,14 @@ def _engine(url: str, root: Path) -> sa.Engine:
     def _wal(connection, _): connection.execute("PRAGMA journal_mode=WAL")
     return engine
 
+# %% ../../nbs/42_live.store.ipynb #39778c5c
+def _make_tables(db: sa.Engine):
+    "Make the tables and indexes that are absent; processes that start together may all ask."
+    with db.begin() as c:
+        for table in _META.sorted_tables:
+            c.execute(sa.schema.CreateTable(table, if_not_exists=True))
+            for index in table.indexes: c.execute(sa.schema.CreateIndex(index, if_not_exists=True))
+
 # %% ../../nbs/42_live.store.ipynb #5d4cd5b0
 def _now() -> str: return datetime.now(UTC).isoformat(timespec="milliseconds")
 
@@ -112,7 +120,7 @@ class Store:
     def _write(self, work):
         "The answer of `work(connection)` in one transaction; IntegrityError passes through."
         try:
-            if not self._tables_made: _META.create_all(self._db)
+            if not self._tables_made: _make_tables(self._db)
             self._tables_made = True
             with self._db.begin() as c: return work(c)
         except sa.exc.IntegrityError: raise
