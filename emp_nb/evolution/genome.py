@@ -38,10 +38,10 @@ class GenomeSpec:
 
     def __len__(self): return len(self.genes)
 
-    @property
+    @cached_property
     def names(self) -> tuple: return tuple(g.name for g in self.genes)
 
-    @property
+    @cached_property
     def feature_names(self) -> tuple:
         "The features that are weighed, in the order of their genes."
         return tuple(g.name for g in self.genes if g.kind == "weight")

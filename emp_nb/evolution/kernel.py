@@ -41,6 +41,7 @@ def _strategy(genomes: Genomes, i: int) -> dict:
     genes["weights"] = [float(genomes.values(name)[i]) for name in genomes.spec.feature_names]
     return genes
 
+# %% ../../nbs/22_evolution.kernel.ipynb #26079249
 def _wanted(genes: dict, row: list, regime: int, direction: int, age: int) -> int:
     "The direction wanted after a close: 1, 0 or -1 (rule 1)."
     if regime >= 0 and not genes["expressed"][regime]: return 0
@@ -96,6 +97,7 @@ def _steady_sharpe(pnl: np.ndarray, bars_per_year: float) -> float:
     ratio = sharpe(pnl, bars_per_year)
     return 0. if np.isnan(ratio) else ratio
 
+# %% ../../nbs/22_evolution.kernel.ipynb #f475d0ea
 def _mean(values: np.ndarray) -> float: return float(values.mean()) if values.size else np.nan
 
 # %% ../../nbs/22_evolution.kernel.ipynb #9ff8e89d
@@ -119,11 +121,13 @@ def _rate(cost_bps: float, slippage_bps: float) -> float:
         raise ValueError(f"cost_bps and slippage_bps must be finite and >= 0, got {cost_bps} and {slippage_bps}")
     return (cost_bps + slippage_bps) * 1e-4
 
+# %% ../../nbs/22_evolution.kernel.ipynb #1ffa3083
 def _check_features(market: Market, genomes: Genomes):
     "Refuse genomes that were bred on other features."
     if market.feature_names != genomes.spec.feature_names:
         raise DataError(f"genomes read {', '.join(genomes.spec.feature_names)} but {market.symbol} has {', '.join(market.feature_names)}; make the spec from this market's feature_names")
 
+# %% ../../nbs/22_evolution.kernel.ipynb #e16e16df
 def _check_door(market: Market, genomes: Genomes, folds: int):
     "Refuse what cannot be evaluated."
     check_market(market)
@@ -143,10 +147,10 @@ def evaluate_reference(market: Market, genomes: Genomes, scenarios=(), *, cost_b
     return np.array([[_measure_reference(m, genomes, i, rate, folds) for m in (market, *scenarios)] for i in range(len(genomes))])
 
 # %% ../../nbs/22_evolution.kernel.ipynb #22660310
-LANES = 32              # genomes side by side: enough independent work to hide the latency of one bar
+LANES = 8 if config.DISABLE_JIT else 128      # genomes side by side: enough independent work to hide the latency of one bar; without the compiler more is slower
 _WIDTH = 4              # features weighed at a time
-_CHUNK = 256            # bars between two float64 roundings of the sums
-_COARSE = 10            # bits of VaR fixed before rows that cannot matter are dropped
+_CHUNK = 128            # bars between two float64 roundings of the sums
+_GROUP = 16             # bars that share one maximum when the tail is searched
 
 # %% ../../nbs/22_evolution.kernel.ipynb #4ad91739
 @dataclass(frozen=True, slots=True)
@@ -155,7 +159,7 @@ class _Tape:
     features: np.ndarray    # (T, F up to a multiple of 4), 0 where no decision is made
     bars: np.ndarray        # (T, 7) gap, whole, high, low, 1/(1+gap), 1/(1+whole), volatility of the fill
     rows: np.ndarray        # (T, 2) int64, rows of mask and sums
-    parts: np.ndarray       # (K, 3) int64: start, stop, fold; at most 256 bars each
+    parts: np.ndarray       # (K, 3) int64: start, stop, fold; at most 128 bars each
     counts: np.ndarray      # (folds,) live rows of each fold
     days: np.ndarray        # (10,) live rows of each regime, and in transition
 
@@ -170,8 +174,9 @@ def _bars(market: Market) -> np.ndarray:
     volatility = np.where(np.isfinite(before), before, 0.)  # no fill follows a close without volatility
     return np.column_stack([o, c, h, l, 1 / (1 + o), 1 / (1 + c), volatility * (1 + o)])
 
+# %% ../../nbs/22_evolution.kernel.ipynb #97c2ba76
 def _parts(first: int, rows: int, folds: int) -> tuple[np.ndarray, np.ndarray]:
-    "Parts of at most 256 bars that cross no fold, from row `first` on, and the live rows of each fold."
+    "Parts of at most 128 bars that cross no fold, from row `first` on, and the live rows of each fold."
     edges = first + 1 + np.arange(folds + 1) * (rows - first - 1) // folds
     starts = np.r_[first, edges[1:-1]]
     parts = [(a, min(a + _CHUNK, stop), k) for k, (start, stop) in enumerate(zip(starts, edges[1:])) for a in range(start, stop, _CHUNK)]
@@ -209,6 +214,7 @@ def _packed(values: np.ndarray, dtype) -> np.ndarray:
     full = np.concatenate([values, np.repeat(values[-1:], short, axis=0)]).astype(dtype)
     return np.ascontiguousarray(full.reshape(-1, LANES, values.shape[1]).transpose(0, 2, 1))
 
+# %% ../../nbs/22_evolution.kernel.ipynb #cb6a67a7
 def _lanes(genomes: Genomes, dtype) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "Weights, genes and masks in lanes."
     weights = np.column_stack([genomes.values(n) for n in genomes.spec.feature_names])
@@ -227,9 +233,17 @@ _FIELDS = 24
 
 # %% ../../nbs/22_evolution.kernel.ipynb #4132ad9e
 @njit(cache=True, nogil=True)
+def _room_nb(rows, like):
+    "Zeros (rows, LANES) of the type of `like`, from the beginning of a cache line: a vector that straddles two lines costs double."
+    flat = np.zeros(rows * LANES + 64 // like.itemsize, like.dtype)
+    skip = -flat.ctypes.data % 64 // like.itemsize
+    return flat[skip:skip + rows * LANES].reshape(rows, LANES)
+
+# %% ../../nbs/22_evolution.kernel.ipynb #ca365344
+@njit(cache=True, nogil=True)
 def _fresh_nb(genes):
     "State of a block before its first bar; genes (8, LANES)."
-    state = np.zeros(_FIELDS * LANES, genes.dtype)
+    state = _room_nb(_FIELDS, genes).ravel()
     state[:8 * LANES] = genes.ravel()
     state[_EQUITY:_TURN] = 1.
     return state
@@ -296,51 +310,56 @@ def _trade_nb(state, scores, masks, bars, rows, rate, start, stop, sums, path, a
 
 # %% ../../nbs/22_evolution.kernel.ipynb #8e1eee22
 @njit(cache=True, nogil=True, error_model="numpy")
-def _count_nb(bits, trial, count):
-    "How many rows of `bits` (T, LANES), T a multiple of 8, are >= `trial` in each lane."
-    count[:] = 0
-    for t in range(0, bits.shape[0], 8):
-        for j in range(LANES):
-            total, least = count[j], trial[j]
-            for u in range(8): total += count.dtype.type(bits[t + u, j] >= least)
-            count[j] = total
+def _tops_nb(path, tops):
+    "The largest loss, at least 0, of every _GROUP rows of `path` (T, LANES), T a multiple of it."
+    tops[:] = 0
+    for t in range(path.shape[0]):
+        g = t // _GROUP
+        for j in range(LANES): tops[g, j] = path[t, j] if path[t, j] > tops[g, j] else tops[g, j]
 
+# %% ../../nbs/22_evolution.kernel.ipynb #b5a858db
 @njit(cache=True, nogil=True, error_model="numpy")
-def _keep_nb(bits, least):
-    "Move the rows of `bits` in which any lane is >= `least` to the front; how many rows to read now, a multiple of 8 with zero rows at the end."
-    kept = 0
-    for t in range(bits.shape[0]):
-        hits = 0
-        for j in range(LANES): hits += bits[t, j] >= least[j]
-        for j in range(LANES): bits[kept, j] = bits[t, j]
-        kept += hits > 0
-    full = (kept + 7) // 8 * 8
-    bits[kept:full] = 0
-    return full
+def _floor_nb(tops, rank, steps):
+    "The `rank`-th largest row of `tops` (G, LANES) in each lane, 0 where there are fewer; `steps` are the bits from the highest."
+    bits, value, trial, count = tops.view(steps.dtype), np.zeros(LANES, steps.dtype), np.zeros(LANES, steps.dtype), np.zeros(LANES, steps.dtype)
+    for k in range(steps.size):
+        for j in range(LANES): trial[j], count[j] = value[j] | steps[k], 0
+        for g in range(bits.shape[0]):
+            for j in range(LANES): count[j] += bits[g, j] >= trial[j]
+        for j in range(LANES): value[j] = trial[j] if count[j] >= rank else value[j]
+    return value.view(tops.dtype)
 
 # %% ../../nbs/22_evolution.kernel.ipynb #cdb8c09b
 @njit(cache=True, nogil=True, error_model="numpy")
-def _excess_nb(path, var, out):
-    "Add up in float64 what each lane of `path` lost beyond `var`."
-    zero = path.dtype.type(0)
-    for t in range(path.shape[0]):
-        for j in range(LANES): out[j] += path[t, j] - var[j] if path[t, j] > var[j] else zero
+def _insert_nb(worst, j, loss):
+    "Put `loss` into lane j of `worst` (LANES, rank), ascending, in place of the smallest."
+    i = 0
+    while i + 1 < worst.shape[1] and worst[j, i + 1] < loss:
+        worst[j, i] = worst[j, i + 1]
+        i += 1
+    worst[j, i] = loss
+
+# %% ../../nbs/22_evolution.kernel.ipynb #47af137e
+@njit(cache=True, nogil=True, error_model="numpy")
+def _worst_nb(path, tops, floor, worst):
+    "The largest losses of each lane into `worst` (LANES, rank), ascending; zeros where there are fewer."
+    worst[:] = 0
+    for g in range(tops.shape[0]):
+        for j in range(LANES):
+            if tops[g, j] >= floor[j] and tops[g, j] > worst[j, 0]:
+                for t in range(g * _GROUP, (g + 1) * _GROUP):
+                    if path[t, j] >= floor[j] and path[t, j] > worst[j, 0]: _insert_nb(worst, j, path[t, j])
 
 # %% ../../nbs/22_evolution.kernel.ipynb #bc6ef9c1
 @njit(cache=True, nogil=True, error_model="numpy")
-def _tail_nb(path, steps, live, out):
-    "VaR and ES at 99 % of `live` losses, of which `path` holds all but some zeros; `path`, a multiple of 8 rows, is overwritten."
-    bits, rank = path.view(steps.dtype), live - max(int(np.ceil(live * _LEVEL - 1e-9)), 1) + 1
-    value, trial, count = np.zeros(LANES, steps.dtype), np.zeros(LANES, steps.dtype), np.zeros(LANES, path.dtype)
-    rows = bits.shape[0]
-    for k in range(steps.size):
-        if k == _COARSE: rows = _keep_nb(bits, np.maximum(value, steps[-1]))
-        for j in range(LANES): trial[j] = value[j] | steps[k]
-        _count_nb(bits[:rows], trial, count)
-        for j in range(LANES): value[j] = trial[j] if count[j] >= rank else value[j]
-    tail, var = live * (1. - _LEVEL), value.view(path.dtype)
-    _excess_nb(path[:rows], var, out[1])
-    for j in range(LANES): out[0, j], out[1, j] = var[j], var[j] + out[1, j] / tail
+def _tail_nb(path, tops, worst, steps, live, out):
+    "VaR and ES at 99 % of `live` losses, of which `path` holds all but some zeros; `tops` and `worst` are room to work in."
+    _tops_nb(path, tops)
+    _worst_nb(path, tops, _floor_nb(tops, worst.shape[1], steps), worst)
+    for j in range(LANES):
+        out[0, j] = worst[j, 0]
+        for i in range(worst.shape[1]): out[1, j] += worst[j, i] - worst[j, 0]
+        out[1, j] = out[0, j] + out[1, j] / (live * (1. - _LEVEL))
 
 # %% ../../nbs/22_evolution.kernel.ipynb #daa4b60d
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -359,18 +378,22 @@ def _flush_nb(state, sums, fold, folds, out):
 def evaluate_nb(features, bars, rows, parts, weights, genes, masks, rate, steps, folds, out):
     "Raw statistics of each block into `out` (blocks, 2 * folds + 28, LANES); the tape and the lanes as above."
     first, last = parts[0, 0], parts[-1, 1]
-    scores, sums = np.empty(_CHUNK * LANES, genes.dtype), np.zeros((20, LANES), genes.dtype)
-    path = np.zeros(((last - first + 7) // 8 * 8, LANES), genes.dtype)
+    scores, sums, mine = _room_nb(_CHUNK, genes).ravel(), _room_nb(20, genes), _room_nb(features.shape[1], genes)
+    groups, live = (last - first + _GROUP - 1) // _GROUP, last - first - 1
+    rank = live - max(int(np.ceil(live * _LEVEL - 1e-9)), 1) + 1                # VaR is the rank-th largest loss
+    path, tops, worst = _room_nb(groups * _GROUP, genes), _room_nb(groups, genes), np.zeros((LANES, rank), genes.dtype)
     for b in range(genes.shape[0]):
-        state = _fresh_nb(genes[b])
+        state, mine[:] = _fresh_nb(genes[b]), weights[b]
         for k in range(parts.shape[0]):
             start, stop = parts[k, 0], parts[k, 1]
-            _score_nb(features, weights[b], genes[b, 0], start, stop, scores)
+            _score_nb(features, mine, genes[b, 0], start, stop, scores)
             _trade_nb(state, scores, masks[b], bars, rows, rate, start, stop, sums, path, start - first)
             _flush_nb(state, sums, parts[k, 2], folds, out[b])
         for r in range(6):
             for j in range(LANES): out[b, 2 * folds + 20 + r, j] = state[_EQUITY + _RAW[r] * LANES + j]
-        _tail_nb(path, steps, last - first - 1, out[b, 2 * folds + 26:])
+        _tail_nb(path, tops, worst, steps, live, out[b, 2 * folds + 26:])
+
+# %% ../../nbs/22_evolution.kernel.ipynb #d4b13cd9
 _RAW = (0, 2, 3, 4, 5, 6)       # equity, deepest, turn, trades, held, net: fields after _EQUITY
 
 # %% ../../nbs/22_evolution.kernel.ipynb #348ad546
@@ -378,10 +401,12 @@ def _divide(a, b):
     "a / b; NaN where b is 0."
     return np.divide(a, b, out=np.full(np.broadcast(a, b).shape, np.nan), where=np.asarray(b) > 0)
 
+# %% ../../nbs/22_evolution.kernel.ipynb #224e1c70
 def _deviation(total, squares, count):
     "Sample standard deviation from sums."
     return np.sqrt(np.maximum(squares - total * total / count, 0) / (count - 1))
 
+# %% ../../nbs/22_evolution.kernel.ipynb #5db3c68e
 def _ratio(total, squares, count, bars_per_year: float):
     "Annual Sharpe ratio from sums; 0 when nothing moves."
     deviation = _deviation(total, squares, count)
@@ -430,7 +455,7 @@ def evaluate(market: Market, genomes: Genomes, scenarios=(), *, cost_bps: float,
     if threads < 1: raise ValueError(f"threads must be >= 1, got {threads}")
     lanes = _lanes(genomes, dtype)
     out = np.zeros((len(markets), len(lanes[1]), 2 * folds + 28, LANES))
-    jobs = _jobs(tapes, lanes, rate, _STEPS[dtype], folds, out, -(-len(lanes[1]) // (2 * threads)))
+    jobs = _jobs(tapes, lanes, rate, _STEPS[dtype], folds, out, max(1, -(-len(lanes[1]) // (2 * threads))))
     with ThreadPoolExecutor(threads) as pool: list(pool.map(lambda job: evaluate_nb(*job), jobs))
     raw = out.transpose(0, 1, 3, 2).reshape(len(markets), -1, 2 * folds + 28)[:, :len(genomes)]
     size = genomes.values("size").astype(np.float64)
