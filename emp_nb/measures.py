@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['simple_returns', 'log_returns', 'equity_curve', 'drawdown', 'max_drawdown', 'sharpe', 'var_es_sorted_nb',
            'historical_var_es', 'ewma_1d_nb', 'ewm_volatility', 'realised_volatility', 'true_range_nb', 'atr_state',
-           'atr_step_nb', 'atr_nb', 'atr', 'adx_state', 'adx_step_nb', 'adx_nb', 'adx']
+           'atr_step_nb', 'atr_nb', 'atr', 'adx_state', 'adx_step_nb', 'adx_nb', 'adx', 'is_pivot_nb']
 
 # %% ../nbs/08_measures.ipynb #625bad29
 import numpy as np
@@ -246,3 +246,16 @@ def adx(high: np.ndarray, low: np.ndarray, close: np.ndarray, window_bars: int =
     """
     _check_ranges(high, low, close, window_bars)
     return adx_nb(high, low, close, window_bars)
+
+# %% ../nbs/08_measures.ipynb #21247801
+@njit(cache=True, nogil=True)
+def is_pivot_nb(ring, t, right):
+    "True when the value `right` bars before bar t tops the ring: above all earlier, not below any later."
+    n = ring.size
+    if t + 1 < n: return False
+    top = ring[(t - right) % n]
+    for i in range(1, right + 1):
+        if ring[(t - right + i) % n] > top: return False
+    for i in range(1, n - right):
+        if ring[(t - right - i) % n] >= top: return False
+    return True

@@ -9,7 +9,7 @@ __all__ = ['stream', 'read']
 import numpy as np
 from numba import njit
 from ..data.bars import Bars
-from ..measures import adx_state, adx_step_nb
+from ..measures import adx_state, adx_step_nb, is_pivot_nb
 from .reading import Reading, Stream, certainty_nb, events_array, rank_step_nb, RANK_MIN
 
 # %% ../../nbs/13_sensory.what.ipynb #e044e8b2
@@ -42,19 +42,6 @@ def _volatility_step_nb(x, p, close):
     x[_X_VAR] = r * r if x[_X_SEEN] == 1. else x[_X_VAR] + p[_P_VOL] * (r * r - x[_X_VAR])
     return np.sqrt(x[_X_VAR]) if x[_X_SEEN] > p[_P_VOL_BARS] else np.nan
 
-# %% ../../nbs/13_sensory.what.ipynb #780d233d
-@njit(cache=True, nogil=True)
-def _is_pivot_nb(ring, t, right):
-    "True when the value `right` bars before bar t tops the ring: above all earlier, not below any later."
-    n = ring.size
-    if t + 1 < n: return False
-    top = ring[(t - right) % n]
-    for i in range(1, right + 1):
-        if ring[(t - right + i) % n] > top: return False
-    for i in range(1, n - right):
-        if ring[(t - right - i) % n] >= top: return False
-    return True
-
 # %% ../../nbs/13_sensory.what.ipynb #5cefa8be
 @njit(cache=True, nogil=True)
 def _note_nb(found, kind, about, level, low, high):
@@ -67,10 +54,10 @@ def _swing_step_nb(x, p, highs, lows, high, low, t, found):
     seen, right, n = int(x[_X_SEEN]), int(p[_P_RIGHT]), 0
     highs[seen % highs.size], lows[seen % lows.size] = high, -low
     pivot = (seen - right) % highs.size
-    if _is_pivot_nb(highs, seen, right):
+    if is_pivot_nb(highs, seen, right):
         x[_X_HIGH], n = highs[pivot], 1
         _note_nb(found[0], 0, t - right, highs[pivot], -lows[pivot], highs[pivot])
-    if _is_pivot_nb(lows, seen, right):
+    if is_pivot_nb(lows, seen, right):
         x[_X_LOW] = -lows[pivot]
         _note_nb(found[n], 1, t - right, -lows[pivot], -lows[pivot], highs[pivot])
         n += 1
