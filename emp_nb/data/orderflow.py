@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ADD', 'CANCEL', 'TRADE', 'BUY', 'SELL', 'OrderFlow', 'check_orderflow', 'trades_only', 'flow_from_trades',
-           'bars_from_trades']
+           'bars_from_trades', 'aggressor_sides', 'BarTrades', 'trades_by_bar']
 
 # %% ../../nbs/02_data.orderflow.ipynb #d75f4f2e
 from dataclasses import dataclass
@@ -107,3 +107,44 @@ def bars_from_trades(flow: OrderFlow, freq: str, symbol: str) -> Bars:
     bars = Bars(symbol, (bucket[last] + 1) * step, trades.price[first[:-1]], high, low, trades.price[last], volume)
     check_bars(bars, ranges=True)
     return bars
+
+# %% ../../nbs/02_data.orderflow.ipynb #9f8be183
+def aggressor_sides(trades: OrderFlow, price: float = np.nan, side: int = 0) -> np.ndarray:
+    """Side that took liquidity in each trade: as flagged, by the tick rule where the flag is missing.
+
+    trades : OrderFlow (K,) of trades, in order
+    price, side : price and side of the trade before the first; NaN and 0 when there was none
+    Returns (K,) int8, BUY or SELL; 0 until the first flag or change of price. Source: Lee and Ready (1991), the tick test.
+    """
+    ticks = np.sign(np.nan_to_num(np.diff(trades.price, prepend=price))).astype(np.int8)
+    told = np.r_[np.int8(side), np.where(trades.side != 0, trades.side, ticks)]
+    last = np.maximum.accumulate(np.where(told != 0, np.arange(told.size), 0))
+    return told[last][1:]
+
+# %% ../../nbs/02_data.orderflow.ipynb #560f5c01
+@dataclass(frozen=True, slots=True)
+class BarTrades:
+    "What was traded inside each of T bars."
+    count: np.ndarray       # (T,) int64, trades
+    volume: np.ndarray      # (T,) float64, units traded
+    signed: np.ndarray      # (T,) bought minus sold by the aggressor, in [-volume, volume]
+    price: float            # of the last trade, NaN when there was none yet
+    side: int               # of the last trade, 0 when unknown
+
+# %% ../../nbs/02_data.orderflow.ipynb #e75fcb2a
+def trades_by_bar(flow: OrderFlow, time: np.ndarray, price: float = np.nan, side: int = 0) -> BarTrades:
+    """Count, volume and signed volume of the trades inside each bar.
+
+    flow : OrderFlow (M >= 0) in order, all earlier than time[-1]; other kinds than trades are left aside
+    time : (T,) int64, ns UTC, ascending stamps of the bars; bar t holds the trades from time[t-1] on and before time[t], bar 0 all before time[0]
+    price, side : of the last trade before, as in `aggressor_sides`
+    Returns BarTrades (T,); 0 where nothing traded. Raises DataError on bad messages or a message that no bar holds. Source: EMP.
+    """
+    if len(flow): check_orderflow(flow)
+    if len(flow) and flow.time[-1] >= time[-1]:
+        raise DataError(f"order flow of bars must end before the last bar's stamp: got a message at {flow.time[-1]}, the last bar is {time[-1]}; keep it for the next bar")
+    trades = trades_only(flow)
+    sides, row, T = aggressor_sides(trades, price, side), np.searchsorted(time, trades.time, side="right"), np.size(time)
+    sums = (np.bincount(row, weights, T) for weights in (trades.size, trades.size * sides))
+    last = (float(trades.price[-1]), int(sides[-1])) if len(trades) else (price, side)
+    return BarTrades(np.bincount(row, minlength=T), *sums, *last)

@@ -167,22 +167,24 @@ class Stream:
     """One sense that follows one instrument, bar by bar or in chunks.
 
     symbol, sense, feature_names : as in Reading
-    scan : function of Bars that moves the sense's state and returns (rows (T, 3 + F), events)
+    scan : function of Bars, and of the sense's own data by name, that moves the sense's state and returns (rows (T, 3 + F), events);
+           it refuses bad data before it moves anything
     Source: EMP, DESIGN "Two speeds, one kernel".
     """
     def __init__(self, symbol: str, sense: str, feature_names: tuple, scan):
         self.symbol, self.sense, self.feature_names, self._scan = symbol, sense, feature_names, scan
         self.rows, self._last, self._close_only = 0, None, None     # bars seen, time of the last, whether they lack ranges
 
-    def update(self, bars: Bars) -> Reading:
+    def update(self, bars: Bars, **own) -> Reading:
         """The reading of the next bars, with the events they confirm.
 
         bars : T >= 1 Bars that follow those seen, of the same symbol and kind
+        own : what the sense reads beside bars, by the names of its `read`, new since the last update
         Returns Reading with T rows; event rows count from its first row. Raises DataError on bars that fail `check_bars` or do not follow.
         """
         check_bars(bars)
         self._check_follows(bars)
-        rows, events = self._scan(bars)
+        rows, events = self._scan(bars, **own)
         self.rows, self._last, self._close_only = self.rows + len(bars), int(bars.time[-1]), bars.close_only
         return Reading(self.symbol, self.sense, bars.time, *rows.T[:3], rows[:, 3:], self.feature_names, events)
 
