@@ -1,7 +1,8 @@
-"""What every test shares: the root of the clone, compiled kernels of this code alone, and the rule that a skip is a failure where everything is required."""
+"""What every test shares: the root of the clone, compiled kernels of this code alone, Ctrl-C as a terminal sends it, and the rule that a skip is a failure where everything is required."""
 import hashlib
 import os
 import shutil
+import signal
 from pathlib import Path
 import pytest
 
@@ -9,6 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Numba renews a kernel when its own file changes, not when a kernel that it calls does: kernels are kept by the hash of all code
 CODE = hashlib.sha256(b"".join(p.read_bytes() for p in sorted([*ROOT.glob("emp_nb/**/*.py"), *ROOT.glob("nbs/*.ipynb")]))).hexdigest()[:12]
 os.environ.setdefault("NUMBA_CACHE_DIR", str(ROOT / ".cache/numba" / CODE))
+signal.signal(signal.SIGINT, signal.default_int_handler)           # a shell starts what runs in the background with Ctrl-C ignored
 
 
 @pytest.fixture(scope="session")
