@@ -331,44 +331,50 @@ def _floor_nb(tops, rank, steps):
 
 # %% ../../nbs/22_evolution.kernel.ipynb #cdb8c09b
 @njit(cache=True, nogil=True, error_model="numpy")
-def _insert_nb(worst, j, loss):
-    "Put `loss` into lane j of `worst` (LANES, rank), ascending, in place of the smallest."
-    i = 0
-    while i + 1 < worst.shape[1] and worst[j, i + 1] < loss:
-        worst[j, i] = worst[j, i + 1]
-        i += 1
-    worst[j, i] = loss
+def _passed_nb(path, tops, floor, j, kept):
+    "The losses of lane j above 0 that pass `floor` into `kept`, in their order; how many. `kept` has one place more than bars."
+    n = 0
+    for g in range(tops.shape[0]):
+        if tops[g, j] >= floor and tops[g, j] > 0:
+            for t in range(g * _GROUP, (g + 1) * _GROUP):
+                kept[n] = path[t, j]
+                n += int(path[t, j] >= floor and path[t, j] > 0)
+    return n
 
 # %% ../../nbs/22_evolution.kernel.ipynb #47af137e
 @njit(cache=True, nogil=True, error_model="numpy")
-def _worst_nb(path, tops, floor, worst):
-    "The largest losses of each lane into `worst` (LANES, rank), ascending; zeros where there are fewer."
-    worst[:] = 0
-    for g in range(tops.shape[0]):
-        for j in range(LANES):
-            if tops[g, j] >= floor[j] and tops[g, j] > worst[j, 0]:
-                for t in range(g * _GROUP, (g + 1) * _GROUP):
-                    if path[t, j] >= floor[j] and path[t, j] > worst[j, 0]: _insert_nb(worst, j, path[t, j])
+def _ranked_nb(losses, rank, steps):
+    "The `rank`-th largest of `losses` (n,), all > 0, by its bits; 0 where there are fewer."
+    bits, value = losses.view(steps.dtype), steps.dtype.type(0)
+    for k in range(steps.size):
+        trial, count = value | steps[k], 0
+        for i in range(bits.size): count += bits[i] >= trial
+        if count >= rank: value = trial
+    for i in range(bits.size):
+        if bits[i] == value: return losses[i]
+    return losses.dtype.type(0)
 
 # %% ../../nbs/22_evolution.kernel.ipynb #bc6ef9c1
 @njit(cache=True, nogil=True, error_model="numpy")
-def _tail_nb(path, tops, worst, steps, live, out):
-    "VaR and ES at 99 % of `live` losses, of which `path` holds all but some zeros; `tops` and `worst` are room to work in."
+def _tail_nb(path, tops, kept, rank, steps, live, out):
+    "VaR and ES at 99 % of `live` losses, of which `path` holds all but some zeros; VaR is the `rank`-th largest; `tops` and `kept` are room to work in."
     _tops_nb(path, tops)
-    _worst_nb(path, tops, _floor_nb(tops, worst.shape[1], steps), worst)
+    floor = _floor_nb(tops, rank, steps)
     for j in range(LANES):
-        out[0, j] = worst[j, 0]
-        for i in range(worst.shape[1]): out[1, j] += worst[j, i] - worst[j, 0]
-        out[1, j] = out[0, j] + out[1, j] / (live * (1. - _LEVEL))
+        n = _passed_nb(path, tops, floor[j], j, kept)
+        var, excess = _ranked_nb(kept[:n], rank, steps), 0.
+        for i in range(n): excess += max(kept[i] - var, 0.)
+        out[0, j], out[1, j] = var, var + excess / (live * (1. - _LEVEL))
 
 # %% ../../nbs/22_evolution.kernel.ipynb #daa4b60d
 @njit(cache=True, nogil=True, error_model="numpy")
 def _flush_nb(state, sums, fold, folds, out):
     "Move the sums of a part to float64: rows of `out` are fold sums, fold squares, then the 20 sums."
-    for j in range(LANES):
-        for r in range(20):
+    for r in range(20):
+        for j in range(LANES):
             out[fold, j] += sums[r, j]
             out[2 * folds + r, j] += sums[r, j]
+    for j in range(LANES):
         out[folds + fold, j] += state[_SQUARES + j]
         state[_SQUARES + j] = 0.
     sums[:] = 0
@@ -381,7 +387,7 @@ def evaluate_nb(features, bars, rows, parts, weights, genes, masks, rate, steps,
     scores, sums, mine = _room_nb(_CHUNK, genes).ravel(), _room_nb(20, genes), _room_nb(features.shape[1], genes)
     groups, live = (last - first + _GROUP - 1) // _GROUP, last - first - 1
     rank = live - max(int(np.ceil(live * _LEVEL - 1e-9)), 1) + 1                # VaR is the rank-th largest loss
-    path, tops, worst = _room_nb(groups * _GROUP, genes), _room_nb(groups, genes), np.zeros((LANES, rank), genes.dtype)
+    path, tops, kept = _room_nb(groups * _GROUP, genes), _room_nb(groups, genes), np.empty(groups * _GROUP + 1, genes.dtype)
     for b in range(genes.shape[0]):
         state, mine[:] = _fresh_nb(genes[b]), weights[b]
         for k in range(parts.shape[0]):
@@ -391,7 +397,7 @@ def evaluate_nb(features, bars, rows, parts, weights, genes, masks, rate, steps,
             _flush_nb(state, sums, parts[k, 2], folds, out[b])
         for r in range(6):
             for j in range(LANES): out[b, 2 * folds + 20 + r, j] = state[_EQUITY + _RAW[r] * LANES + j]
-        _tail_nb(path, tops, worst, steps, live, out[b, 2 * folds + 26:])
+        _tail_nb(path, tops, kept, rank, steps, live, out[b, 2 * folds + 26:])
 
 # %% ../../nbs/22_evolution.kernel.ipynb #d4b13cd9
 _RAW = (0, 2, 3, 4, 5, 6)       # equity, deepest, turn, trades, held, net: fields after _EQUITY
