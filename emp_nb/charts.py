@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['BLUE', 'ORANGE', 'RED', 'GREEN', 'PURPLE', 'GREY', 'STATES', 'paper', 'thin', 'bands', 'prices', 'candles',
-           'underwater', 'senses', 'climb', 'front', 'promises', 'limits']
+           'underwater', 'senses', 'climb', 'front', 'promises', 'limits', 'strips', 'matrix', 'tree', 'shares',
+           'waterfall']
 
 # %% ../nbs/50_charts.ipynb #f43e0b22
 import numpy as np
-from bokeh.models import ColumnDataSource, HoverTool, NumeralTickFormatter, Range1d, Span
+from bokeh.models import ColorBar, ColumnDataSource, HoverTool, LinearColorMapper, NumeralTickFormatter, Range1d, Span
 from bokeh.plotting import figure
 from .core import DataError
 from .data.bars import Bars
@@ -31,7 +32,7 @@ def paper(title: str, y_label: str, *, dates: bool = True, height: int = 260, **
     dates : the x axis is time, UTC; height : pixels; more : passed to Bokeh's figure
     Returns a figure that stretches to the width of its page. Source: EMP.
     """
-    f = figure(title=title, y_axis_label=y_label, x_axis_type="datetime" if dates else "linear", height=height, sizing_mode="stretch_width",
+    f = figure(title=title, y_axis_label=y_label, x_axis_type="datetime" if dates else "auto", height=height, sizing_mode="stretch_width",
                tools="pan,xwheel_zoom,box_zoom,reset", toolbar_location="right", **more)
     f.background_fill_alpha = f.border_fill_alpha = 0
     f.outline_line_color, f.grid.grid_line_color, f.grid.grid_line_alpha = None, GREY, .25
@@ -208,6 +209,13 @@ def promises(time: np.ndarray, returns: np.ndarray, var: np.ndarray, *, level: f
     _legend(f)
     return f
 
+# %% ../nbs/50_charts.ipynb #601a8fba
+def _named_rows(title: str, names: list, form: str, x_label: str, **more) -> figure:
+    "A sheet with one row a name, the first on top, and an x axis in the Bokeh number format `form`."
+    f = paper(title, "", dates=False, height=80 + 23 * max(len(names), 1), y_range=list(names)[::-1], x_axis_label=x_label, **more)
+    f.xaxis[0].formatter, f.ygrid.grid_line_color = NumeralTickFormatter(format=form), None
+    return f
+
 # %% ../nbs/50_charts.ipynb #ceec169d
 def limits(names: list, used: np.ndarray, *, title: str = "Use of each limit") -> figure:
     """Bars of how much of each limit is used, 1 = the limit.
@@ -216,10 +224,92 @@ def limits(names: list, used: np.ndarray, *, title: str = "Use of each limit") -
     Returns a figure; what passes 1 is vermilion. Source: EMP.
     """
     used = np.asarray(used, np.float64)
-    f = paper(title, "", dates=False, height=60 + 26 * max(len(names), 1), y_range=list(names)[::-1], x_range=Range1d(0, max(1.25, 1.1 * used.max(initial=0.))), x_axis_label="share of the limit")
+    f = _named_rows(title, names, "0%", "share of the limit", x_range=Range1d(0, max(1.25, 1.1 * used.max(initial=0.))))
     source = ColumnDataSource({"name": list(names), "x": used, "colour": np.where(used > 1 + 1e-9, RED, GREEN)})
     _hover(f, f.hbar("name", right="x", left=0, height=.6, source=source, color="colour", fill_alpha=.85), [("", "@name"), ("used", "@x{0%}")], dates=False)
     f.add_layout(Span(location=1, dimension="height", line_color=ORANGE, line_dash="dashed", line_width=2))
-    f.xaxis[0].formatter = NumeralTickFormatter(format="0%")
+    return f
+
+# %% ../nbs/50_charts.ipynb #b16515bb
+def strips(time: np.ndarray, rows: dict, *, title: str = "") -> figure:
+    """Runs of named states over time, one strip a dimension.
+
+    time : (T,) int64 ns UTC
+    rows : dimension -> (codes (T,) int, negative where unknown, and the (name, colour) of each code as a dict)
+    Returns a figure, the first dimension on top. Raises DataError on a strip of another length. Source: EMP.
+    """
+    ms, names = _milliseconds(time), list(rows)
+    f = paper(title, "", height=70 + 46 * len(names), y_range=names[::-1])
+    for name, (codes, looks) in rows.items():
+        if np.size(codes) != ms.size: raise DataError(f"a strip has one state a row: {name} has {np.size(codes)} for {ms.size} times; align them")
+        for code, (label, colour) in looks.items():
+            runs = bands(codes)[bands(codes)[:, 2] == code] if ms.size else np.empty((0, 3), int)
+            if not len(runs): continue
+            source = ColumnDataSource({"y": [name] * len(runs), "left": ms[runs[:, 0]], "right": ms[runs[:, 1]], "state": [label] * len(runs)})
+            strip = f.hbar("y", left="left", right="right", height=.72, source=source, color=colour, line_width=0, fill_alpha=.85, legend_label=label)
+            f.add_tools(HoverTool(renderers=[strip], tooltips=[("", "@state"), ("from", "@left{%F}"), ("to", "@right{%F}")], formatters={"@left": "datetime", "@right": "datetime"}))
     f.ygrid.grid_line_color = None
+    if f.legend: _legend(f)
+    return f
+
+# %% ../nbs/50_charts.ipynb #c01d9949
+def matrix(values: np.ndarray, names: list, *, title: str = "", size: int = 420) -> figure:
+    """Correlations as coloured squares.
+
+    values : (N, N) in [-1, 1], NaN where unknown; names : (N,) distinct; size : height in pixels
+    Returns a figure. Raises DataError when shape and names differ. Source: EMP.
+    """
+    values, names = np.asarray(values, np.float64), list(names)
+    if values.shape != (len(names),) * 2: raise DataError(f"a matrix of {len(names)} names is {len(names)} x {len(names)}, got shape {values.shape}; pass the names of its rows")
+    depth = [f"{round(255 * k / 20):02x}" for k in range(21)]
+    colour = LinearColorMapper(palette=[*(ORANGE + d for d in depth[:0:-1]), *(BLUE + d for d in depth)], low=-1, high=1, nan_color=GREY)
+    f = paper(title, "", dates=False, height=size, x_range=names, y_range=names[::-1])
+    i, j = np.indices(values.shape).reshape(2, -1)
+    source = ColumnDataSource({"x": [names[k] for k in j], "y": [names[k] for k in i], "value": values.ravel()})
+    _hover(f, f.rect("x", "y", 1, 1, source=source, fill_color={"field": "value", "transform": colour}, line_width=0), [("", "@y, @x"), ("correlation", "@value{0.00}")], dates=False)
+    f.add_layout(ColorBar(color_mapper=colour, width=8, background_fill_alpha=0, major_label_text_color=GREY, bar_line_color=None), "right")
+    f.xaxis[0].major_label_orientation, f.grid.grid_line_color = 1.2, None
+    return f
+
+# %% ../nbs/50_charts.ipynb #e3f34bb2
+def tree(merges: np.ndarray, names: list, *, cut: float | None = None, title: str = "", x_label: str = "distance") -> figure:
+    """Dendrogram of a hierarchical clustering, the leaves on the left.
+
+    merges : (N - 1, 4) as scipy.cluster.hierarchy.linkage gives it; names : (N,) of the leaves; cut : distance of the dashed line, or None
+    Returns a figure. Source: the layout of SciPy's dendrogram.
+    """
+    from scipy.cluster.hierarchy import dendrogram      # here, because only this figure needs it
+    drawn = dendrogram(merges, labels=list(names), no_plot=True)
+    f = paper(title, "", dates=False, height=60 + 20 * len(names), x_axis_label=x_label, x_range=Range1d(0, 1.05 * float(np.max(merges[:, 2], initial=cut or 0.))))
+    f.multi_line(drawn["dcoord"], drawn["icoord"], color=BLUE, line_width=1.5)
+    if cut is not None: f.add_layout(Span(location=cut, dimension="height", line_color=ORANGE, line_dash="dashed", line_width=2))
+    places = [5 + 10 * k for k in range(len(names))]
+    f.yaxis[0].ticker, f.yaxis[0].major_label_overrides, f.ygrid.grid_line_color = places, dict(zip(places, drawn["ivl"])), None
+    return f
+
+# %% ../nbs/50_charts.ipynb #64be0d88
+def shares(names: list, values: np.ndarray, *, title: str = "", x_label: str = "", form: str = "0.0%") -> figure:
+    """Signed parts as bars from zero, first on top.
+
+    names : (K,) distinct; values : (K,), same unit; x_label : that unit; form : a Bokeh number format
+    Returns a figure, negative parts vermilion. Source: EMP.
+    """
+    f, values = _named_rows(title, names, form, x_label), np.asarray(values, np.float64)
+    source = ColumnDataSource({"name": list(names), "x": values, "colour": np.where(values < 0, RED, BLUE)})
+    _hover(f, f.hbar("name", right="x", left=0, height=.64, source=source, color="colour", fill_alpha=.85), [("", "@name"), (x_label, f"@x{{{form}}}")], dates=False)
+    return f
+
+# %% ../nbs/50_charts.ipynb #cc284591
+def waterfall(names: list, values: np.ndarray, *, total: str = "sum", title: str = "", x_label: str = "", form: str = "0.0%") -> figure:
+    """Parts that add up, each bar beginning where the last ended, and their sum.
+
+    names : (K,) distinct; values : (K,) signed, same unit; total : name of the last bar; x_label, form : as in `shares`
+    Returns a figure; gains green, losses vermilion, the sum blue. Source: EMP.
+    """
+    f, values = _named_rows(title, [*names, total], form, x_label), np.asarray(values, np.float64)
+    ends = np.r_[0., np.cumsum(values)]
+    source = ColumnDataSource({"name": [*names, total], "left": np.r_[ends[:-1], 0.], "right": np.r_[ends[1:], ends[-1]], "value": np.r_[values, ends[-1]],
+                               "colour": [*np.where(values < 0, RED, GREEN), BLUE]})
+    _hover(f, f.hbar("name", left="left", right="right", height=.64, source=source, color="colour", fill_alpha=.85), [("", "@name"), (x_label, f"@value{{{form}}}")], dates=False)
+    f.add_layout(Span(location=0, dimension="height", line_color=GREY))
     return f
