@@ -91,12 +91,12 @@ def test_surrogates_keep_drift_volatility_and_valid_bars_and_lose_direction():
 
 def test_a_strong_edge_passes_both_tests(tiny):
     assert tiny.kind == "edge" and tiny.p_surrogate == .5 and tiny.p_holdout <= .5 and len(tiny.reasons) == 2
-    assert tiny.excess_out > 0 and tiny.min_track_length < np.inf and tiny.trials >= 8 and 0 <= tiny.deflated_sharpe <= 1
+    assert tiny.excess_out > 0 and tiny.min_track_length < np.inf and tiny.trials >= 8 and 0 <= tiny.deflated_sharpe <= 1 and 0 < tiny.p_spa <= 1 and 0 <= tiny.pbo <= 1
 
 
 def test_the_verdict_is_the_same_for_any_executor(tiny):
     with ThreadPoolExecutor(2) as pool: other = judge(walk(1, 240, edge=1.5), SPEC, **TINY, executor=pool)
-    for name in ("kind", "p_holdout", "p_surrogate", "excess_in", "surrogate_excess", "deflated_sharpe"): assert getattr(other, name) == getattr(tiny, name), name
+    for name in ("kind", "p_holdout", "p_surrogate", "excess_in", "surrogate_excess", "deflated_sharpe", "p_spa", "pbo"): assert getattr(other, name) == getattr(tiny, name), name
 
 
 def test_a_failed_holdout_ends_it_without_surrogates():
