@@ -40,7 +40,7 @@ def to_correlation(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     volatility = np.sqrt(np.maximum(np.diag(c), 0))
     if not (volatility > 0).all(): raise DataError(f"variances must be > 0, got {c[int(np.argmin(volatility))][int(np.argmin(volatility))]:g} for asset {int(np.argmin(volatility))}; drop it or correct its prices")
     if np.abs(c - c.T).max() > 1e-9 * volatility.max() ** 2: raise DataError("a covariance must be symmetric, got another matrix; average it with its transpose if rounding did it")
-    out = np.clip(c / np.outer(volatility, volatility), -1, 1)
+    out = np.clip(.5 * (c + c.T) / np.outer(volatility, volatility), -1, 1)
     np.fill_diagonal(out, 1.)
     return out, volatility
 
@@ -175,25 +175,24 @@ def nearest_correlation(matrix: np.ndarray, tolerance: float = 1e-9, limit: int 
         if np.abs(y - last).max() < tolerance: return to_correlation(_without_negative(y))[0]
     raise DataError(f"the repair must converge, it moved {np.abs(y - last).max():.1e} in round {limit}; raise limit or tolerance")
 
-# %% ../../nbs/33_risk.covariance.ipynb #1fefd207
+# %% ../../nbs/33_risk.covariance.ipynb #d707a5a1
 @dataclass(frozen=True, slots=True)
 class Dcc:
     "A dynamic conditional correlation model, fitted."
-    garch: np.ndarray       # (N, 3) omega (fraction squared), alpha, beta of each asset
+    garch: np.ndarray       # (N, 4) omega (fraction squared), alpha, beta of each asset, and the variance it starts from
     a: float                # weight of the last products
     b: float                # weight of the last correlations; a + b < 1
     target: np.ndarray      # (N, N) correlation of the standardised returns, to which all returns
     log_likelihood: float   # of the correlation step
     n_obs: int              # rows it was fitted on
 
-# %% ../../nbs/33_risk.covariance.ipynb #24700161
+# %% ../../nbs/33_risk.covariance.ipynb #54e0dd85
 @njit(cache=True, nogil=True)
 def garch_volatility_nb(returns, garch):
-    "Conditional volatility (T + 1, N) of each row and the one after, from the long-run level."
+    "Conditional volatility (T + 1, N) of each row and the one after."
     out = np.empty((returns.shape[0] + 1, returns.shape[1]))
     for n in range(returns.shape[1]):
-        omega, alpha, beta = garch[n]
-        variance = omega / (1. - alpha - beta)
+        omega, alpha, beta, variance = garch[n]
         for t in range(returns.shape[0]):
             out[t, n] = np.sqrt(variance)
             variance = omega + alpha * returns[t, n] * returns[t, n] + beta * variance
@@ -240,15 +239,14 @@ def dcc_nb(z, target, a, b, out):
         if out.shape[0]: _scaled_nb(q, out[t])
     return total
 
-# %% ../../nbs/33_risk.covariance.ipynb #391f3067
+# %% ../../nbs/33_risk.covariance.ipynb #cb8c40af
 def _garch(series: np.ndarray, n: int) -> np.ndarray:
-    "Omega, alpha, beta of one asset. Raises DataError when the fit fails or is not stationary."
+    "Omega, alpha, beta and starting variance of one asset; alpha + beta may reach 1, where variance has no mean. Raises DataError when the fit fails."
     scale = series.std()
     fit = arch_model(series / scale, mean="Zero", vol="GARCH", p=1, q=1, rescale=False).fit(disp="off", show_warning=False)
     omega, alpha, beta = fit.params.to_numpy()
-    if fit.convergence_flag or not alpha + beta < .99999 or not omega > 0:
-        raise DataError(f"GARCH(1,1) must converge to a stationary model, asset {n} gave alpha {alpha:.3f}, beta {beta:.3f} (flag {fit.convergence_flag}); use a longer history or ewma_covariance")
-    return np.array([omega * scale ** 2, alpha, beta])
+    if fit.convergence_flag or not np.isfinite(fit.params).all(): raise DataError(f"GARCH(1,1) must converge, asset {n} gave alpha {alpha:.3f}, beta {beta:.3f} (flag {fit.convergence_flag}); use a longer history or ewma_covariance")
+    return np.array([omega * scale ** 2, alpha, beta, scale ** 2])
 
 # %% ../../nbs/33_risk.covariance.ipynb #30b7668e
 def _weights_of(x) -> tuple[float, float]:
@@ -278,7 +276,7 @@ def dcc_filter(returns: np.ndarray, model: Dcc) -> tuple[np.ndarray, np.ndarray]
     """Correlations and volatilities expected after each row, under a model that stays as it is.
 
     returns : (T, N) float64, fraction per row, finite, the assets of `model`
-    Returns (correlations (T, N, N), volatilities (T, N) fraction per row); row t reads rows <= t and speaks about row t + 1, from the long-run levels.
+    Returns (correlations (T, N, N), volatilities (T, N) fraction per row); row t reads rows <= t and speaks about row t + 1; it starts from the variances and correlations of the fit.
     Raises DataError on holes or another number of assets. Source: Engle (2002).
     """
     x = np.ascontiguousarray(returns, np.float64)
