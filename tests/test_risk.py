@@ -9,7 +9,8 @@ from scipy import integrate, stats
 from emp_nb.core import DataError, LimitBreach, settings
 from emp_nb.measures import historical_var_es
 from emp_nb.risk.book import Book, Order, pending
-from emp_nb.risk.limits import (RELAPSE_DAYS, WAIT_DAYS, Brake, Limits, brake_scan, brake_start, brake_step, check, enforce)
+from emp_nb.risk.brake import RELAPSE_DAYS, WAIT_DAYS, Brake, brake_scan, brake_start, brake_step
+from emp_nb.risk.limits import Limits, check, enforce
 from emp_nb.risk.measures import METHODS, acerbi_szekely, christoffersen, forecast, kupiec, next_bar, traffic_light, var_es
 from emp_nb.risk.regime import Regime, RegimeRules, RegimeStream, classify, proxy_thresholds
 from emp_nb.risk.sizing import size
