@@ -11,7 +11,7 @@ BASE = ["core", "data.bars"]
 MODEL = [*BASE, "data.scenarios", "measures", "sensory.reading"]
 SENSE = [*BASE, "data.orderflow", "measures", "sensory.reading"]
 # parts of a sense: rooms that one sense alone imports, because its question outgrew one notebook
-PARTS = {"sensory.how": ["sensory.structure", "sensory.profile"], "sensory.what": ["sensory.harmonics", "sensory.fractals", "sensory.motifs"],
+PARTS = {"sensory.how": ["sensory.structure", "sensory.profile"], "sensory.what": ["sensory.candles", "sensory.fractals", "sensory.harmonics", "sensory.motifs"],
          "sensory.when": ["sensory.calendars", "sensory.season"], "sensory.anomaly": ["sensory.episodes"]}
 # room: what it may import; the first pattern that fits decides
 MAY_IMPORT = {
