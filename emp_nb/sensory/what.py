@@ -81,11 +81,12 @@ def _zigzag_nb(x, side, z, t, found, n):
     x[_X_TURN] = z[at]
     return _note_nb(found, n, kind, z[at + 1] - x[_X_RANGES] + t, t, z[at], z[at], z[at])
 
-# %% ../../nbs/13_sensory.what.ipynb #ad0867cc
+# %% ../../nbs/13_sensory.what.ipynb #417f7014
 @njit(cache=True, nogil=True)
 def _bounded_nb(move, unit):
     "A move in units, within ±_FAR; 0 when there is no unit, NaN when the move is not known."
-    return max(-_FAR, min(_FAR, move / unit)) if unit > 0. else 0. * move
+    if np.isnan(move): return np.nan                            # min and max would make a number of it
+    return max(-_FAR, min(_FAR, move / unit)) if unit > 0. else 0.
 
 # %% ../../nbs/13_sensory.what.ipynb #81e4c431
 _PLACES, _TOUCH, _HALF_LIFE = 24, .5, 250.          # levels kept; reach of a touch in average true ranges; bars in which a weight halves
