@@ -378,6 +378,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'emp_nb.evolution.market._locked': ('evolution.market.html#_locked', 'emp_nb/evolution/market.py'),
                                          'emp_nb.evolution.market._relative': ( 'evolution.market.html#_relative',
                                                                                 'emp_nb/evolution/market.py'),
+                                         'emp_nb.evolution.market._still': ('evolution.market.html#_still', 'emp_nb/evolution/market.py'),
                                          'emp_nb.evolution.market._usable': ('evolution.market.html#_usable', 'emp_nb/evolution/market.py'),
                                          'emp_nb.evolution.market.after_change': ( 'evolution.market.html#after_change',
                                                                                    'emp_nb/evolution/market.py'),

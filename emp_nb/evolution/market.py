@@ -104,7 +104,7 @@ def market_from_bars(bars: Bars, features: np.ndarray, feature_names, *, regime:
     feature_names : (F,) distinct names
     regime : (T,) int in -1..8, the regime known at each close; None for unknown everywhere
     bars_per_year : > 0
-    min_known : columns finite on a smaller share of the rows are left out with a note, in (0, 1]
+    min_known : columns finite on a smaller share of the rows are left out with a note, in [0, 1]; 0 takes every column as it is
     Returns Market; valid where the return and all kept features are finite (the regime may be unknown).
     Raises DataError on bars that fail `check_bars`, on arrays that do not fit, or when no feature is left. Source: EMP.
     """
@@ -127,7 +127,7 @@ def market_from_bars(bars: Bars, features: np.ndarray, feature_names, *, regime:
 def _usable(features: np.ndarray, names: tuple, min_known: float) -> tuple[np.ndarray, tuple]:
     "Which columns are known on enough rows, and a note on each that is not."
     share = np.isfinite(features).mean(axis=0)
-    keep = (share >= min_known) & (share > 0)
+    keep = (share >= min_known) & ((share > 0) | (min_known == 0))
     return keep, tuple(f"{n} left out: known on {s:.0%} of the rows, need {min_known:.0%}" for n, s, k in zip(names, share, keep) if not k)
 
 # %% ../../nbs/20_evolution.market.ipynb #110e4ec0
@@ -186,19 +186,32 @@ def after_change(regime: np.ndarray) -> np.ndarray:
     count = np.cumsum(change)
     return np.r_[False, (count - np.r_[np.zeros(_AFTER), count[:-_AFTER]][:len(count)])[:-1] > 0]
 
+# %% ../../nbs/20_evolution.market.ipynb #5b1d77c0
+def _still(perception: Perception) -> tuple:
+    "Names of the features that are known and never vary; none when no feature varies at all."
+    known = [np.isfinite(x) for x in perception.features.T]
+    flat = tuple(n for n, x, k in zip(perception.feature_names, perception.features.T, known) if k.any() and x[k].min() == x[k].max())
+    return flat if len(flat) < sum(k.any() for k in known) else ()
+
 # %% ../../nbs/20_evolution.market.ipynb #135b8e00
-def market_from_perception(bars: Bars, perception: Perception, regime: np.ndarray, bars_per_year: float) -> Market:
+def market_from_perception(bars: Bars, perception: Perception, regime: np.ndarray, bars_per_year: float, names: tuple | None = None) -> Market:
     """A market whose features are the senses' readings.
 
     bars : Bars that pass `check_bars`
     perception : Perception on the clock of the bars
     regime : (T,) int in -1..8, the regime known at each close
     bars_per_year : > 0
+    names : features to take as they are, so that a stressed world has those of the real one; None takes all that are usable and vary
     Returns Market as `market_from_bars`; the senses that were missing are named in `notes`.
-    Raises DataError when the clocks differ and as `market_from_bars`. Source: EMP.
+    Raises DataError when the clocks differ, a name is not there, and as `market_from_bars`. Source: EMP.
     """
     if not np.array_equal(bars.time, perception.time):
         raise DataError(f"bars and perception of {bars.symbol} must share one clock, got {len(bars)} and {len(perception.time)} rows; perceive these bars")
-    market = market_from_bars(bars, perception.features, perception.feature_names, regime=regime, bars_per_year=bars_per_year)
-    missing = tuple(f"sense {name} missing" for name in perception.missing)
-    return Market(*(getattr(market, f.name) for f in fields(market)[:-1]), missing + market.notes)
+    unknown = [n for n in names or () if n not in perception.feature_names]
+    if unknown: raise DataError(f"features of {bars.symbol} must come from its perception, {', '.join(unknown)} do not; use the senses that the other market had")
+    still = _still(perception) if names is None else ()
+    wanted = names or tuple(n for n in perception.feature_names if n not in still)
+    columns = [perception.feature_names.index(n) for n in wanted]
+    market = market_from_bars(bars, perception.features[:, columns], wanted, regime=regime, bars_per_year=bars_per_year, min_known=.5 if names is None else 0.)
+    notes = *(f"sense {name} missing" for name in perception.missing), *(f"{name} left out: it never varies" for name in still), *market.notes
+    return Market(*(getattr(market, f.name) for f in fields(market)[:-1]), notes)
