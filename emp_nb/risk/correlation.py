@@ -74,7 +74,7 @@ def _renew_nb(t, ring, cross, total, windows):
                 first += past[i]
                 for j in range(N): sums[j] += past[i] * past[j]
             total[k, i] = first
-            cross[k, i, :], cross[k, :, i] = sums, sums
+            for j in range(N): cross[k, i, j] = cross[k, j, i] = sums[j]
 
 # %% ../../nbs/33_risk.correlation.ipynb #19f99376
 @njit(cache=True, nogil=True)
@@ -107,11 +107,11 @@ def correlation_step_nb(t, row, ring, cross, total, known, still, windows, out, 
     ring[t % W] = x
     _renew_nb(t, ring, cross, total, windows)
 
-# %% ../../nbs/33_risk.correlation.ipynb #473a1511
+# %% ../../nbs/33_risk.correlation.ipynb #7c0f12da
 @njit(cache=True, nogil=True)
-def correlation_scan_nb(returns, ring, cross, total, known, still, windows, out, why):
-    "Scan of `correlation_step_nb` over returns (T, N), from row 0."
-    for t in range(returns.shape[0]): correlation_step_nb(t, returns[t], ring, cross, total, known, still, windows, out[t], why[t])
+def correlation_scan_nb(first, returns, ring, cross, total, known, still, windows, out, why):
+    "Scan of `correlation_step_nb` over returns (T, N), whose first row is row `first` of the history."
+    for t in range(returns.shape[0]): correlation_step_nb(first + t, returns[t], ring, cross, total, known, still, windows, out[t], why[t])
 
 # %% ../../nbs/33_risk.correlation.ipynb #a66ba805
 def _windows(windows) -> tuple:
@@ -144,7 +144,7 @@ class CorrelationStream:
         if x.shape != (n,): raise DataError(f"a row must hold one return for each of {n} assets, got shape {x.shape}; start a new stream when the universe changes")
         if np.isinf(x).any(): raise DataError(f"returns must be finite or NaN, got {x[np.isinf(x)][0]} for asset {int(np.argmax(np.isinf(x)))}; correct its prices")
         out, why = np.empty((k, n, n)), np.empty((k, n), np.int8)
-        correlation_step_nb(self.rows, x, *self.state, out, why)
+        correlation_scan_nb(self.rows, x[None], *self.state, out[None], why[None])
         self.rows += 1
         return Correlations(self.windows, out, why)
 
@@ -168,7 +168,7 @@ def rolling(returns: np.ndarray, windows=(5, 20, 60)) -> Correlations:
     if np.isnan(x).all(axis=0).any(): raise DataError(f"every asset needs returns, column {int(np.argmax(np.isnan(x).all(axis=0)))} of {N} has none; drop it")
     if T * K * N * N * 8 > _LARGEST: raise DataError(f"{T} rows of {K} matrices of {N} assets need {T * K * N * N * 8e-9:.0f} GB; keep what you need from CorrelationStream")
     out, why = np.empty((T, K, N, N)), np.empty((T, K, N), np.int8)
-    correlation_scan_nb(x, *state, out, why)
+    correlation_scan_nb(0, x, *state, out, why)
     return Correlations(lengths, out, why)
 
 # %% ../../nbs/33_risk.correlation.ipynb #b66d1e81
