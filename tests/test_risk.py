@@ -9,13 +9,20 @@ from scipy import integrate, stats
 from emp_nb.core import DataError, LimitBreach, settings
 from emp_nb.measures import historical_var_es
 from emp_nb.risk.book import Book, Order, pending
-from emp_nb.risk.brake import RELAPSE_DAYS, WAIT_DAYS, Brake, brake_scan, brake_start, brake_step
-from emp_nb.risk.limits import Limits, check, enforce
+from emp_nb.risk.brake import RELAPSE_DAYS, WAIT_DAYS, Brake, brake_news, brake_scan, brake_start, brake_step, brake_unlock, braked_path, window_depth
+from emp_nb.risk.exposures import Exposures, exposures, instruments, nothing_known
+from emp_nb.risk.limits import LIMITS as NAMES, Limits, check, enforce
 from emp_nb.risk.measures import METHODS, acerbi_szekely, christoffersen, forecast, kupiec, next_bar, traffic_light, var_es
 from emp_nb.risk.regime import Regime, RegimeRules, RegimeStream, classify, proxy_thresholds
+from emp_nb.risk.scaling import pro_rata
 from emp_nb.risk.sizing import size
 
-LIMITS = Limits(max_position=.05, max_gross=1.5, drawdown_half=.01, drawdown_quarter=.02, drawdown_flat=.025)
+INF = math.inf
+RULES = Limits(max_position=.05, max_gross=1.5, max_net=1., max_beta=.8, max_sector=.25, max_asset_class=.6, warn_cluster=.08, max_cluster=.1, max_exit_days=3., participation=.1, max_es=.01,
+               max_drawdown=.03, price_collar=.03, max_orders_per_s=10., kill_switch=True, drawdown_half=.01, drawdown_quarter=.02, drawdown_flat=.025)
+# position, gross and drawdown alone: what needs no data but prices and NAVs
+LIMITS = replace(RULES, max_net=INF, max_beta=INF, max_sector=INF, max_asset_class=INF, warn_cluster=INF, max_cluster=INF, max_exit_days=INF, max_es=INF, max_drawdown=INF, price_collar=INF,
+                 max_orders_per_s=INF, kill_switch=False)
 CALM = dict(vol_target=.10, multiplier=1.2, brake=1., drawdown=0., vix_fresh=True)
 
 
@@ -432,6 +439,8 @@ def test_bad_orders_limits_and_navs_are_refused():
     with pytest.raises(DataError, match="quantity"): order("S0", "buy", math.nan)
     with pytest.raises(DataError, match="one series"): brake_scan(brake_start(), np.ones((2, 2)), LIMITS)
     with pytest.raises(DataError, match="navs must be"): brake_step(brake_start(), math.nan, LIMITS)
+    with pytest.raises(ValueError, match="warn_cluster <= max_cluster"): replace(RULES, max_cluster=.05)
+    with pytest.raises(ValueError, match="max_beta must be > 0"): replace(RULES, max_beta=-1.)
     for change, words in (({"max_position": 0.}, "max_position"), ({"max_gross": math.inf}, "max_gross"), ({"drawdown_flat": .02}, "drawdown_half <")):
         with pytest.raises(ValueError, match=words): replace(LIMITS, **change)
 
@@ -440,4 +449,217 @@ def test_the_rules_in_code_are_the_rules_in_settings():
     risk = settings().risk
     for f in fields(RegimeRules):
         if hasattr(risk, f.name): assert getattr(risk, f.name) == f.default, f.name
-    assert Limits(**{f.name: getattr(risk, f.name) for f in fields(Limits)}) == LIMITS
+    assert Limits(**{f.name: getattr(risk, f.name) for f in fields(Limits)}) == RULES
+
+
+# ---- every limit -------------------------------------------------------------------------------------------------------------------
+
+NS = 10**9
+
+
+@pytest.fixture(scope="module")
+def world():
+    "Five symbols: two that move together, a third half with them, one against, one alone; 600 days, the first year the worst."
+    rng = np.random.default_rng(11)
+    market = .01 * rng.standard_t(5, 600) * np.where(np.arange(600) < 250, 2., 1.)
+    own = .008 * rng.standard_normal((600, 5))
+    returns = market[:, None] * np.array([1.2, 1.1, .8, -.6, .1]) + own * np.array([.4, .4, 1., 1., 1.5])
+    return instruments(returns, SYMBOLS, market=market, tail_days=500, cluster_days=60, cluster_correlation=.6, sector=dict(zip(SYMBOLS, "aabbc")), asset_class=dict(zip(SYMBOLS, "xxxyy")),
+                       adv={s: 1e6 / p for s, p in PRICES.items()})
+
+
+def all_of(world, **change): return dict(limits=replace(RULES, **change), instruments=world, killed="")
+def held(**weights): return Book(1e6, {s: w * 1e6 / PRICES[s] for s, w in weights.items()}, PRICES)
+def row(decision, name, k=0): return next(c for c in decision.checks if c.limit == name and c.order == k)
+
+
+def test_values_of_all_limits_are_those_of_the_definitions(world):
+    book = held(S0=.03, S3=-.02)
+    decision = check(book, [Order("S1", "buy", .04 * 1e6 / PRICES["S1"], PRICES["S1"] * 1.01, 5)], **all_of(world))
+    assert [c.limit for c in decision.checks] == list(NAMES) and decision.off == ()
+    w = np.array([.03, .04, 0, -.02, 0])
+    r, left = np.corrcoef(world.tail[:2, -60:]), world.residual[:2, :2]
+    effective = max(math.sqrt(np.abs(w[:2]) @ np.maximum(m, 0) @ np.abs(w[:2])) for m in (r, left))
+    truth = {"position": .04, "gross": .09, "net": .05, "beta": w @ world.beta, "sector": .07, "asset class": .07, "cluster": effective, "liquidity": .04 / .1,
+             "es": historical_var_es(w @ world.tail, .99)[1], "stress": historical_var_es(w @ world.stressed, .99)[1], "collar": .01, "rate": 1., "kill": 0., "drawdown": 0.}
+    for name, value in truth.items(): assert row(decision, name).value == pytest.approx(value, abs=1e-12), name
+    assert world.cluster[0] == world.cluster[1] != world.cluster[3] and decision.allowed
+
+
+# limit, a book near it, an order beyond it; what passes is checked to be the largest that does
+EDGES = [("position", {}, {}, "S0", "buy", .09), ("gross", {"max_gross": .06}, {"S0": .03, "S3": -.02}, "S4", "buy", .04), ("net", {"max_net": .04}, {"S0": .03}, "S4", "buy", .04),
+         ("net", {"max_net": .04}, {"S0": -.03}, "S4", "sell", .04), ("beta", {"max_beta": .05}, {"S0": .03}, "S2", "buy", .05), ("beta", {"max_beta": .05}, {"S0": .03}, "S3", "sell", .05),
+         ("sector", {"max_sector": .04}, {"S0": -.03}, "S1", "buy", .03), ("asset class", {"max_asset_class": .06}, {"S0": .03, "S1": .02}, "S2", "buy", .03),
+         ("cluster", {"max_cluster": .08, "warn_cluster": .08}, {"S0": .05}, "S1", "buy", .05), ("liquidity", {"max_exit_days": .3}, {"S4": .01}, "S4", "buy", .04),
+         ("es", {"max_es": .0026}, {"S0": .03}, "S1", "buy", .05), ("es", {"max_es": .0033}, {"S0": .04}, "S3", "sell", .05), ("stress", {"max_drawdown": .006}, {"S0": .03}, "S1", "buy", .05)]
+
+
+@pytest.mark.parametrize("limit, change, book, symbol, side, weight", EDGES)
+def test_what_would_pass_passes_and_no_more(world, limit, change, book, symbol, side, weight):
+    def asked(qty): return check(held(**book), [order(symbol, side, qty)], **all_of(world, **change))
+    unit = 1e6 / PRICES[symbol]
+    decision = asked(weight * unit)
+    breach = [c for c in decision.checks if c.verdict == "breach"]
+    assert [c.limit for c in breach] == [limit] and 0 < decision.size[0] == breach[0].size < weight * unit
+    assert f"{decision.size[0]:g} would pass" in " ".join(decision.reasons)
+    assert asked(decision.size[0]).allowed and not asked(decision.size[0] + 1e-5 * unit).allowed
+
+
+def test_a_group_warns_before_it_refuses(world):
+    decision = check(held(S0=.05), [order("S1", "buy", .04 * 1e6 / PRICES["S1"])], **all_of(world))
+    assert decision.allowed and row(decision, "cluster").verdict == "warn" and "warning" in decision.reasons[0]
+    book = check(held(S0=.05, S1=.04), **all_of(world))
+    assert book.allowed and row(book, "cluster", -1).verdict == "warn" and row(book, "cluster", -1).symbol == "S0"
+
+
+def test_a_fact_that_nobody_has_refuses_and_says_what_to_pass(world):
+    blind = replace(world, sector=np.array([0, 0, 1, -1, 2]), beta=np.where(np.arange(5) == 4, np.nan, world.beta))
+    decision = check(held(S0=.02), [order("S3", "buy", 100.), order("S1", "buy", 100.)], **all_of(blind))
+    assert decision.size == (0., 100.) and [c.limit for c in decision.checks if c.verdict == "unknown"] == ["sector"] and "pass its sector" in " ".join(decision.reasons)
+    everything = check(held(S4=.02), [order("S1", "buy", 100.), order("S4", "sell", 100.), order("S4", "sell", 5000.)], **all_of(blind))      # what is held blinds everybody
+    assert everything.size == (0., 100., pytest.approx(300.)) and row(everything, "beta", 1).verdict == "reduces"
+    assert row(check(held(S4=.02), **all_of(blind)), "beta", -1).verdict == "unknown" and not check(held(S4=.02), **all_of(blind)).allowed
+    nothing = check(held(S0=.02), [order("S1", "buy", 1.), order("S0", "sell", 100.)], limits=RULES)
+    assert nothing.size == (0., 100.) and [c.limit for c in nothing.checks if c.verdict == "unknown"] == ["beta", "sector", "asset class", "cluster", "liquidity", "es", "stress", "kill"]
+    assert check(held(S0=.02), limits=RULES).allowed is False and check(Book(1e6, {}, PRICES), limits=RULES).allowed is False
+
+
+def test_a_limit_that_is_off_is_named_and_not_checked(world):
+    decision = check(held(S0=.02), [order("S1", "buy", 1.)], limits=LIMITS)
+    assert decision.allowed and decision.off == tuple(n for n in NAMES if n not in ("position", "gross", "drawdown"))
+    assert check(held(S0=.02), limits=LIMITS).off == decision.off
+
+
+def test_collar_and_rate_pass_an_order_wholly_or_not_at_all(world):
+    def limited(price, time=0): return Order("S0", "buy", 10., price * PRICES["S0"], time)
+    assert [check(held(), [limited(p)], **all_of(world)).size[0] for p in (1.03, .97, 1.031, .969)] == [10., 10., 0., 0.]
+    burst = [limited(1., k * NS // 20) for k in range(30)]
+    assert check(held(), burst, **all_of(world)).size == tuple(10. * (t < NS // 2 or t >= NS) for t in (o.time for o in burst))      # refused ones do not count
+    waiting = replace(held(), open_orders=tuple(burst[:5]))
+    assert [check(waiting, [limited(1., NS // 2)], sent=[7] * n, **all_of(world)).allowed for n in (4, 5)] == [True, False]
+
+
+def test_killed_closes_and_opens_nothing(world):
+    stopped = all_of(world) | {"killed": "killed at noon by the monitor: prices froze"}
+    decision = check(held(S0=.02), [order("S0", "sell", 3000.), order("S1", "buy", 1.)], **stopped)
+    assert decision.size == (pytest.approx(2000.), 0.) and "prices froze" in decision.reasons[0]
+    assert check(held(S0=.02), [order("S0", "sell", 2000.)], **stopped).allowed and row(check(held(), **stopped), "kill", -1).verdict == "breach"
+    with pytest.raises(LimitBreach, match="prices froze"): enforce(held(), [order("S1", "buy", 1.)], **stopped)
+    unknown = check(held(), [order("S1", "buy", 1.)], limits=RULES, instruments=world)
+    assert row(unknown, "kill").verdict == "unknown" and "killed=Store.killed()" in unknown.reasons[-1]
+
+
+def test_a_hedge_passes_over_the_shortfall_limit_and_too_small_a_part_of_it_does_not(world):
+    book, tight = held(S0=.04), all_of(world, max_es=.0012, max_drawdown=INF)
+    unit = 1e6 / PRICES["S3"]
+    assert row(check(book, **tight), "es", -1).verdict == "breach"
+    assert check(book, [order("S3", "buy", .03 * unit)], **tight).allowed, "S3 falls when S0 rises"
+    two = [order("S0", "buy", .001 * 1e6 / PRICES["S0"]), order("S3", "buy", .03 * unit)]
+    assert check(book, two, **tight).size == (0., .03 * unit)
+    # another order under way that raises the worst: the hedge must be large enough, and a limit that cuts it makes it none
+    busy = replace(held(S0=.03), open_orders=(order("S1", "buy", .02 * 1e6 / PRICES["S1"]),))
+    line = row(check(held(S0=.03), **all_of(world)), "es", -1).value
+    narrow = all_of(world, max_es=line, max_drawdown=INF)
+    large = check(busy, [order("S3", "buy", .045 * unit)], **narrow)
+    assert large.allowed and not check(busy, [order("S3", "buy", .001 * unit)], **narrow).allowed
+    assert check(busy, [order("S3", "buy", .045 * unit)], **narrow | {"limits": replace(narrow["limits"], max_net=.052)}).size == (0.,)
+    over = check(busy, [order("S3", "buy", 5 * unit)], **narrow | {"limits": replace(narrow["limits"], max_position=1., max_exit_days=INF, max_sector=INF, max_asset_class=INF, max_beta=INF, max_net=INF,
+                                                                                   warn_cluster=INF, max_cluster=INF, max_gross=9.)})
+    part = over.size[0]
+    assert 0 < part < 5 * unit and check(busy, [order("S3", "buy", part)], **narrow | {"limits": replace(narrow["limits"], max_position=1., max_exit_days=INF, max_sector=INF, max_asset_class=INF,
+                                                                                                      max_beta=INF, max_net=INF, warn_cluster=INF, max_cluster=INF, max_gross=9.)}).allowed
+
+
+def test_a_batch_over_every_limit_equals_its_orders_one_by_one(world):
+    rng = np.random.default_rng(3)
+    orders = [Order(rng.choice(SYMBOLS), rng.choice(["buy", "sell"]), float(rng.uniform(10, 2500)), math.nan, k * NS // 4) for k in range(60)]
+    book, strict = held(S0=.02, S3=-.02), all_of(world, max_es=.0025, max_cluster=.06, warn_cluster=.06, max_net=.05)
+    batch, single = check(book, orders, **strict), []
+    for o in orders:
+        single.append(check(book, [o], **strict).size[0])
+        if single[-1] > 0: book = replace(book, open_orders=(*book.open_orders, replace(o, qty=single[-1])))
+    np.testing.assert_allclose(batch.size, single, rtol=1e-6, atol=1e-6)
+    assert {c.limit for c in batch.checks if c.verdict == "breach"} >= {"position", "net", "cluster", "es"}
+
+
+def test_a_book_over_its_limits_says_which_share_would_pass(world):
+    decision = check(held(S0=.08, S1=.08), **all_of(world, max_net=.1, max_sector=.08, max_asset_class=.08))
+    shares = {c.limit: c.size for c in decision.checks if c.verdict == "breach"}
+    assert shares["position"] == pytest.approx(.05 / .08) and shares["net"] == pytest.approx(.1 / .16) and shares["sector"] == shares["asset class"] == pytest.approx(.5)
+    assert "only orders that reduce it pass" in decision.reasons[0] and row(decision, "sector", -1).symbol == "a"
+
+
+# ---- exposures and scaling ---------------------------------------------------------------------------------------------------------
+
+def test_exposures_say_what_they_do_not_know(world):
+    full = exposures(held(S0=.03, S3=-.02), world, participation=.1)
+    assert isinstance(full, Exposures) and full.unknown == {} and full.sector == {"a": .03, "b": .02} and full.exit_days["S0"] == pytest.approx(.3)
+    blind = exposures(held(S0=.03), nothing_known(), participation=.1)
+    assert math.isnan(blind.es) and math.isnan(blind.beta) and blind.unknown["sector"] == ("S0",) and blind.clusters == () and blind.gross == pytest.approx(.03)
+
+
+@examples(max_examples=60, deadline=None, derandomize=True)
+@given(st.lists(st.floats(-.3, .3), min_size=5, max_size=5), st.sampled_from([0., .015, .022, .03]))
+def test_a_scaled_book_passes_every_limit_and_never_grows(world, weights, fall):
+    book = replace(held(**dict(zip(SYMBOLS, weights))), nav=1e6 * (1 - fall), nav_history=[1e6], high_water=math.nan)
+    scaling = pro_rata(book, limits=RULES, instruments=world)
+    assert check(scaling.book, **all_of(world)).allowed == (fall < .025) and (fall < .025 or scaling.book.gross == 0)
+    for s in SYMBOLS:
+        assert 0 <= scaling.factor[s] <= 1 and scaling.book.positions[s] == pytest.approx(scaling.factor[s] * book.positions[s], abs=1e-9)
+    again = pro_rata(scaling.book, limits=RULES, instruments=world)
+    assert all(f == pytest.approx(1., abs=1e-9) or fall == .03 for f in again.factor.values())
+
+
+def test_a_book_cannot_be_scaled_into_the_unknown(world):
+    with pytest.raises(DataError, match="known limits only"): pro_rata(held(S0=.03), limits=RULES)
+    with pytest.raises(DataError, match="open orders"): pro_rata(replace(held(), open_orders=(order("S0", "buy", 1.),)), limits=RULES, instruments=world)
+
+
+@pytest.mark.parametrize("spoil, limit", [(lambda r: np.where(np.arange(5) == 0, np.nan, r), "cluster"), (lambda r: np.where(np.arange(5) == 0, .001, r), "cluster")])
+def test_a_column_without_returns_or_movement_is_unknown_and_never_zero(world, spoil, limit):
+    rng = np.random.default_rng(1)
+    seen = instruments(spoil(.01 * rng.standard_normal((600, 5))), SYMBOLS, market=.01 * rng.standard_normal(600), tail_days=500, cluster_days=60, cluster_correlation=.6,
+                       sector=dict.fromkeys(SYMBOLS, "a"), asset_class=dict.fromkeys(SYMBOLS, "x"), adv=dict.fromkeys(SYMBOLS, 1e9))
+    decision = check(held(), [order("S0", "buy", 1.), order("S1", "buy", 1.)], **all_of(seen))
+    assert row(decision, limit).verdict == "unknown" and row(decision, "es").verdict == "unknown" and decision.size == (0., 1.)
+    with pytest.raises(LimitBreach, match="unknown"): enforce(held(), [order("S0", "buy", 1.)], **all_of(seen))
+
+
+# ---- brake: person and words -------------------------------------------------------------------------------------------------------
+
+def test_only_a_person_unlocks_a_brake():
+    locked = brake_scan(brake_start(), np.r_[100., np.full(31, 97.), 94.], LIMITS)[0]
+    assert locked.locked and brake_step(locked, 94., LIMITS).locked
+    opened = brake_unlock(locked, "A. Officer")
+    assert (opened.factor, opened.locked, opened.reference) == (.25, False, 94.) and opened.drawdown == pytest.approx(.06)
+    with pytest.raises(DataError, match="no name"): brake_unlock(locked, "")
+    with pytest.raises(DataError, match="only a locked brake"): brake_unlock(brake_start(), "A. Officer")
+    assert [bool(brake_news(a, b)) for a, b in ((locked, opened), (locked, locked), (brake_start(), locked))] == [True, False, True]
+    assert "reference is reset to 94" in brake_news(locked, opened)[0]
+
+
+def slow_path(returns, wanted, cost, delay, braked):
+    "The simulation read aloud over the brake of `slow_brake`."
+    nav, held_now, target, navs = 1., 0., 0., []
+    for t, r in enumerate(returns):
+        growth = 1 + held_now * r
+        nav, held_now = nav * growth, held_now * (1 + r) / growth
+        if delay: nav, held_now = nav * (1 - cost * abs(target - held_now)), target
+        factor = slow_brake(navs + [nav])[-1, 0] if braked else 1.
+        target, navs = wanted[t] * factor, navs + [nav]
+        if not delay: nav, held_now = nav * (1 - cost * abs(target - held_now)), target
+        yield nav
+
+
+@pytest.mark.parametrize("delay, braked", [(0, True), (1, True), (1, False)])
+def test_the_simulated_account_equals_the_rules_read_aloud(delay, braked):
+    rng = np.random.default_rng(delay)
+    returns, volatility = .006 * rng.standard_normal(260), .08 + .04 * rng.random(260)
+    path = braked_path(returns, volatility, LIMITS, vol_target=.06, max_weight=1.2, cost_bps=2., delay_bars=delay, person_days=INF, braked=braked)
+    np.testing.assert_allclose(path.nav, list(slow_path(returns, np.minimum(1.2, .06 / volatility), 2e-4, delay, braked)), rtol=1e-12)
+
+
+def test_a_window_counts_its_own_high_and_its_normal_days():
+    nav, normal = 100 * np.cumprod(1 + .01 * np.random.default_rng(2).standard_normal(400)), np.random.default_rng(3).random(400) < .8
+    truth = [max([0.] + [1 - nav[s] / nav[t - 59:s + 1].max() for s in range(t - 59, t + 1) if normal[s]]) for t in range(59, 400)]
+    np.testing.assert_allclose(window_depth(nav, normal, 60)[59:], truth, rtol=0, atol=1e-12)

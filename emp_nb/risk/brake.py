@@ -27,30 +27,43 @@ def stairs_nb(drawdown, half, quarter, flat):
     if drawdown >= quarter: return .25
     return .5 if drawdown >= half else 1.
 
-# %% ../../nbs/34_risk.brake.ipynb #f07b978a
+# %% ../../nbs/34_risk.brake.ipynb #f34a01e7
+_RING = 10          # first of the 250 NAVs
+
+@njit(cache=True, nogil=True)
+def _push_nb(ring, slot, nav, high):
+    "Put `nav` into its slot of `ring` (250,); the highest of the ring, which was `high` before."
+    leaving = ring[slot]
+    ring[slot] = nav
+    if nav >= high: return nav
+    return ring.max() if leaving >= high else high
+
+# %% ../../nbs/34_risk.brake.ipynb #a2976cd4
 @njit(cache=True, nogil=True)
 def brake_state():
     "Fresh state of `brake_step_nb`: full size, no NAV seen, never flat."
-    state = np.zeros(8 + 2 * DRAWDOWN_DAYS)
+    state = np.zeros(_RING + 2 * DRAWDOWN_DAYS)
     state[0], state[2] = 1., 1e9
     return state
 
+# %% ../../nbs/34_risk.brake.ipynb #422a9d05
 @njit(cache=True, nogil=True)
 def reenter_nb(state, nav):
     "Back at a quarter, measured from `nav`, the last NAV seen; the unreset drawdown stays."
-    state[8 + DRAWDOWN_DAYS:] = 0.
-    state[8 + DRAWDOWN_DAYS + int(state[6] - 1.) % DRAWDOWN_DAYS] = nav
-    state[0], state[1], state[3], state[4] = REENTRY_FACTOR, 0., 0., 0.
+    state[_RING + DRAWDOWN_DAYS:] = 0.
+    state[_RING + DRAWDOWN_DAYS + int(state[6] - 1.) % DRAWDOWN_DAYS] = nav
+    state[0], state[1], state[3], state[4], state[8] = REENTRY_FACTOR, 0., 0., 0., nav
 
-# %% ../../nbs/34_risk.brake.ipynb #ee51e872
+# %% ../../nbs/34_risk.brake.ipynb #cf2f95bb
 @njit(cache=True, nogil=True)
 def brake_step_nb(state, nav, half, quarter, flat):
     "Advance the brake by one daily NAV; its factor for the next day."
-    slot = 8 + int(state[6]) % DRAWDOWN_DAYS
-    state[slot], state[slot + DRAWDOWN_DAYS] = nav, nav
+    slot = int(state[6]) % DRAWDOWN_DAYS
+    state[7] = _push_nb(state[_RING:_RING + DRAWDOWN_DAYS], slot, nav, state[7])
+    state[8] = _push_nb(state[_RING + DRAWDOWN_DAYS:], slot, nav, state[8])
     state[6] += 1.
     state[2] += 1.
-    state[4], state[5] = 1. - nav / state[8 + DRAWDOWN_DAYS:].max(), 1. - nav / state[8:8 + DRAWDOWN_DAYS].max()
+    state[4], state[5] = 1. - nav / state[8], 1. - nav / state[7]
     if state[0] == 0.:
         state[1] += 1.
         if state[3] == 0. and state[1] >= WAIT_DAYS: reenter_nb(state, nav)
@@ -69,11 +82,11 @@ def brake_scan_nb(state, navs, half, quarter, flat):
     for t in range(navs.size): out[t] = brake_step_nb(state, navs[t], half, quarter, flat)
     return out
 
-# %% ../../nbs/34_risk.brake.ipynb #907edeb4
+# %% ../../nbs/34_risk.brake.ipynb #cb606e84
 @dataclass(frozen=True, slots=True)
 class Brake:
     "State of the drawdown brake after a number of daily NAVs."
-    state: np.ndarray       # (8 + 2 * 250,) float64, read-only, as listed above
+    state: np.ndarray       # (10 + 2 * 250,) float64, read-only, as listed above
 
     def __post_init__(self): self.state.flags.writeable = False
 
@@ -100,7 +113,7 @@ class Brake:
     @property
     def reference(self) -> float:
         "Highest NAV since the last reset, within 250 days; 0 before any."
-        return float(self.state[8 + DRAWDOWN_DAYS:].max())
+        return float(self.state[8])
 
 # %% ../../nbs/34_risk.brake.ipynb #2cd91930
 def brake_start() -> Brake:
@@ -133,7 +146,7 @@ def brake_step(brake: Brake, nav: float, limits) -> Brake:
     """
     return brake_scan(brake, [nav], limits)[0]
 
-# %% ../../nbs/34_risk.brake.ipynb #4391861e
+# %% ../../nbs/34_risk.brake.ipynb #c6a6fdae
 def brake_unlock(brake: Brake, person: str) -> Brake:
     """A locked brake after `person` decided that trading may go on.
 
@@ -144,7 +157,7 @@ def brake_unlock(brake: Brake, person: str) -> Brake:
     if not person.strip(): raise DataError("a locked brake needs a person to open it, got no name; pass who decided")
     if not brake.locked: raise DataError(f"only a locked brake can be unlocked, got one at x{brake.factor:g}, day {brake.flat_days} flat; let it run its course")
     state = brake.state.copy()
-    reenter_nb(state, state[8 + int(state[6] - 1) % DRAWDOWN_DAYS])
+    reenter_nb(state, state[_RING + int(state[6] - 1) % DRAWDOWN_DAYS])
     return Brake(state)
 
 # %% ../../nbs/34_risk.brake.ipynb #9555fb9e
