@@ -13,48 +13,41 @@ from ..core import check_finite
 # %% ../../nbs/12_sensory.fractals.ipynb #d184b2df
 _K = np.array([1, 2, 4, 8, 16])                    # rulers, bars
 
-# %% ../../nbs/12_sensory.fractals.ipynb #36eb7306
+# %% ../../nbs/12_sensory.fractals.ipynb #f11218ff
 def higuchi_state(window_bars: int) -> tuple:
-    "Fresh state of `higuchi_step_nb`: (values seen, moves in the window, place of the next value), ring of values, five sums."
+    "Fresh state of `higuchi_step_nb`: (values seen, moves in the window, place of the next value), two copies of the ring of values, five sums."
     _check_window(window_bars, 16)
-    return np.zeros(3), np.zeros(int(window_bars)), np.zeros(5)
+    return np.zeros(3), np.zeros(2 * int(window_bars)), np.zeros(5)
 
 # %% ../../nbs/12_sensory.fractals.ipynb #db13831a
 def _check_window(window_bars, multiple):
     "ValueError unless the window is a multiple of the largest scale and holds at least four of it."
     if window_bars % multiple or window_bars < 4 * multiple: raise ValueError(f"window_bars must be a multiple of {multiple} and >= {4 * multiple}, got {window_bars}")
 
-# %% ../../nbs/12_sensory.fractals.ipynb #fdd3debc
-@njit(cache=True, nogil=True)
-def _back_nb(here, k, size):
-    "Place in a ring k values before `here`."
-    return here - k if here >= k else here - k + size
-
-# %% ../../nbs/12_sensory.fractals.ipynb #31d34077
+# %% ../../nbs/12_sensory.fractals.ipynb #ae3ffdd7
 @njit(cache=True, nogil=True)
 def _lengths_nb(x, ring, sums, value):
     "Store `value`; keep the sums of |x(t) - x(t - k)| and the number of moves of the window up to date."
-    size, here = ring.size, int(x[2])
-    oldest = ring[here]
-    if x[0] >= size:
-        for j in range(5): sums[j] -= abs(ring[_back_nb(here, size - _K[j], size)] - oldest)
-        x[1] -= ring[_back_nb(here, size - 1, size)] != oldest
-    ring[here] = value
+    size, here, seen = ring.size // 2, int(x[2]), x[0]
+    if seen >= size:
+        for j in range(5): sums[j] -= abs(ring[here + _K[j]] - ring[here])           # the oldest value and the one k bars after it
+        x[1] -= ring[here + 1] != ring[here]
+    ring[here] = ring[here + size] = value
     for j in range(5):
-        if x[0] >= _K[j]: sums[j] += abs(value - ring[_back_nb(here, _K[j], size)])
-    if x[0] >= 1.: x[1] += value != ring[_back_nb(here, 1, size)]
-    x[0], x[2] = x[0] + 1., here + 1. if here + 1 < size else 0.
+        if seen >= _K[j]: sums[j] += abs(value - ring[here + size - _K[j]])
+    if seen >= 1.: x[1] += value != ring[here + size - 1]
+    x[0], x[2] = seen + 1., here + 1. if here + 1 < size else 0.
     if here == size - 1:
         for j in range(5):
             sums[j] = 0.
             for i in range(_K[j], size): sums[j] += abs(ring[i] - ring[i - _K[j]])
 
-# %% ../../nbs/12_sensory.fractals.ipynb #472af641
+# %% ../../nbs/12_sensory.fractals.ipynb #93403eff
 @njit(cache=True, nogil=True)
 def higuchi_step_nb(x, ring, sums, value):
-    "Advance by one value of the path; Higuchi's dimension of the last `ring.size` values, in [1, 2], NaN before there are so many."
+    "Advance by one value of the path; Higuchi's dimension of the window, in [1, 2], NaN before there are so many."
     _lengths_nb(x, ring, sums, value)
-    n = ring.size
+    n = ring.size // 2
     if x[0] < n: return np.nan
     if x[1] == 0.: return 1.
     s1 = sums[0] / (n - 1.)
@@ -86,12 +79,12 @@ def fractal_dimension(path: np.ndarray, window_bars: int = 256) -> np.ndarray:
 _BOXES = np.array([8, 16, 32, 64])                  # values in a box
 _ONE_OF, _ONE_OF_SQUARES = 1. / _BOXES, 12. / (_BOXES * (_BOXES ** 2 - 1.))      # reciprocals, because divisions are slow
 
-# %% ../../nbs/12_sensory.fractals.ipynb #0542e340
+# %% ../../nbs/12_sensory.fractals.ipynb #fc4ff870
 def dfa_state(window_bars: int) -> tuple:
-    "Fresh state of `dfa_step_nb`: (values seen, reference, place of the next value), ring of values, three sums a scale, ring of residuals a scale, totals of residuals."
+    "Fresh state of `dfa_step_nb`: (values seen, reference, place of the next value), two copies of the rings of values and of residuals a scale, and between them three sums a scale; totals of residuals."
     _check_window(window_bars, 64)
     size = int(window_bars)
-    return np.zeros(3), np.zeros(size), np.zeros((4, 3)), np.zeros((4, size)), np.zeros(4)
+    return np.zeros(3), np.zeros(2 * size), np.zeros((4, 3)), np.zeros((4, 2 * size)), np.zeros(4)
 
 # %% ../../nbs/12_sensory.fractals.ipynb #ed9cc558
 @njit(cache=True, nogil=True)
@@ -100,11 +93,11 @@ def _residual_nb(sums, j):
     slope = sums[j, 1] - .5 * (_BOXES[j] - 1.) * sums[j, 0]
     return max(0., (sums[j, 2] - sums[j, 0] * sums[j, 0] * _ONE_OF[j] - slope * slope * _ONE_OF_SQUARES[j]) * _ONE_OF[j])
 
-# %% ../../nbs/12_sensory.fractals.ipynb #728159a6
+# %% ../../nbs/12_sensory.fractals.ipynb #87c281ac
 @njit(cache=True, nogil=True)
 def _renew_nb(x, ring, sums, left, totals):
     "Take reference, box sums and totals afresh; the ring has just been filled to its end."
-    size = ring.size
+    size = ring.size // 2
     x[1] = ring[size - 1]
     for j in range(4):
         n = _BOXES[j]
@@ -115,30 +108,30 @@ def _renew_nb(x, ring, sums, left, totals):
         totals[j] = 0.
         for i in range(n - 1, size): totals[j] += left[j, i]
 
-# %% ../../nbs/12_sensory.fractals.ipynb #79893791
+# %% ../../nbs/12_sensory.fractals.ipynb #2b07995c
 @njit(cache=True, nogil=True)
 def _boxes_nb(x, ring, sums, left, totals, value):
     "Store `value`; bring the newest box of every scale and the totals of the window up to date."
-    size, here = ring.size, int(x[2])
+    size, here = ring.size // 2, int(x[2])
     if x[0] == 0.: x[1] = value
     new = value - x[1]
     for j in range(4):
         n = _BOXES[j]
-        old = ring[_back_nb(here, n, size)] - x[1] if x[0] >= n else 0.
+        old = ring[here + size - n] - x[1] if x[0] >= n else 0.
         sums[j, 1] += (n - 1.) * new - (sums[j, 0] - old) if x[0] >= n else x[0] * new
         sums[j, 0], sums[j, 2] = sums[j, 0] + new - old, sums[j, 2] + new * new - old * old
         residual = _residual_nb(sums, j) if x[0] >= n - 1 else 0.
-        totals[j] += residual - left[j, _back_nb(here, size - n + 1, size)]
-        left[j, here] = residual
-    ring[here] = value
+        totals[j] += residual - left[j, here + n - 1]              # the box that ended size - n + 1 bars ago leaves the window
+        left[j, here] = left[j, here + size] = residual
+    ring[here] = ring[here + size] = value
     x[0], x[2] = x[0] + 1., here + 1. if here + 1 < size else 0.
     if here == size - 1: _renew_nb(x, ring, sums, left, totals)
 
-# %% ../../nbs/12_sensory.fractals.ipynb #1564bd30
+# %% ../../nbs/12_sensory.fractals.ipynb #849bcba1
 @njit(cache=True, nogil=True)
 def dfa_step_nb(x, ring, sums, left, totals, value):
-    "Advance by one value of the path; the Hurst exponent of the last `ring.size` values, NaN before there are so many, 0.5 where nothing fluctuates."
-    size = ring.size
+    "Advance by one value of the path; the Hurst exponent of the window, NaN before there are so many, 0.5 where nothing fluctuates."
+    size = ring.size // 2
     _boxes_nb(x, ring, sums, left, totals, value)
     if x[0] < size: return np.nan
     f8, f16, f32, f64 = totals[0] / (size - 7.), totals[1] / (size - 15.), totals[2] / (size - 31.), totals[3] / (size - 63.)
