@@ -127,12 +127,10 @@ def _distances_nb(x, levels, close, unit):
     if not unit > 0.: return _FAR, _FAR
     return min(_FAR, (close - x[_X_BELOW]) / unit), min(_FAR, (x[_X_ABOVE] - close) / unit)
 
-# %% ../../nbs/13_sensory.what.ipynb #4fa3df25
+# %% ../../nbs/13_sensory.what.ipynb #248c37b4
 @njit(cache=True, nogil=True)
-def _scores_nb(x, p, rules, drawn, first, m):
-    "Fade the scores by one bar and let better ones, completed in rows first to m - 1 of `drawn`, take their place."
-    x[_X_HARMONIC], x[_X_ABCD] = p[_P_FADE] * x[_X_HARMONIC], p[_P_FADE] * x[_X_ABCD]
-    if m == first: return
+def _scores_nb(x, rules, drawn, first, m):
+    "Let better scores, completed in rows first to m - 1 of `drawn`, take the place of the faded ones."
     score, abcd = signed_score_nb(drawn, first, m, rules, False), signed_score_nb(drawn, first, m, rules, True)
     if abs(score) > abs(x[_X_HARMONIC]): x[_X_HARMONIC] = score
     if abs(abcd) > abs(x[_X_ABCD]): x[_X_ABCD] = abcd
@@ -150,12 +148,11 @@ def _closes_nb(x, p, ranks, close, rows):
         rows[t, _C_HIGH] = rows[t, _C_LOW] = np.sqrt(x[_X_STEP2])
         x[_X_SEEN], x[_X_CLOSE] = x[_X_SEEN] + 1., close[t]
 
-# %% ../../nbs/13_sensory.what.ipynb #88f88310
+# %% ../../nbs/13_sensory.what.ipynb #25b7f5cc
 @njit(cache=True, nogil=True)
-def _turns_nb(x, p, highs, lows, z, levels, chain, zones, rules, high, low, unit, t, found, n, drawn, m):
-    "Take the turns of one bar: swings, levels, zig-zag, patterns; the new numbers of events and findings."
+def _turns_nb(x, p, highs, lows, z, levels, chain, zones, rules, sides, side, unit, t, found, n, drawn, m):
+    "Take the turns of one bar, swings (`sides`) and that of the zig-zag (`side`), to the levels and the patterns; the new numbers of events and findings."
     seen, right, first = int(x[_X_RANGES]), int(p[_P_RIGHT]), m
-    sides, side = swing_step_nb(highs, lows, seen, right, high, low), zigzag_step_nb(z, p[_P_ZIGZAG] * unit, high, low, seen)
     if sides:
         n = _swings_nb(x, p, sides, highs, lows, t, found, n)
         if sides & 1 and not np.isnan(unit): _touch_nb(x, levels, x[_X_HIGH], unit)
@@ -164,18 +161,20 @@ def _turns_nb(x, p, highs, lows, z, levels, chain, zones, rules, high, low, unit
     if side:
         n, at = _zigzag_nb(x, side, z, t, found, n), 1 if side > 0 else 3
         if p[_P_TURNS] == 1.: m = harmonic_step_nb(chain, zones, rules, side, z[at], z[at + 1], -np.inf, -np.inf, seen, drawn, m)
-    _scores_nb(x, p, rules, drawn, first, m)
+    if m > first: _scores_nb(x, rules, drawn, first, m)
     return n, m
 
-# %% ../../nbs/13_sensory.what.ipynb #0eafaf9f
+# %% ../../nbs/13_sensory.what.ipynb #fa7c1c03
 @njit(cache=True, nogil=True)
 def _ranges_nb(x, p, highs, lows, strength, average, z, levels, chain, zones, rules, high, low, close, start, rows, found, n, drawn):
     "Scan bars from `start` on into rows (T, 17), found (3 T, 6) from row n on and drawn, until the bars or the rows of `drawn` run out; next bar, n, findings."
-    m, room = 0, drawn.shape[0] - 4 * rules.shape[0]
+    m, right, room = 0, int(p[_P_RIGHT]), drawn.shape[0] - 4 * rules.shape[0]
     for t in range(start, close.size):
         if m > room: return t, n, m
         vol, unit = rows[t, _C_HIGH], atr_step_nb(average, high[t], low[t], close[t])
-        n, m = _turns_nb(x, p, highs, lows, z, levels, chain, zones, rules, high[t], low[t], unit, t, found, n, drawn, m)
+        x[_X_HARMONIC], x[_X_ABCD] = p[_P_FADE] * x[_X_HARMONIC], p[_P_FADE] * x[_X_ABCD]
+        sides, side = swing_step_nb(highs, lows, int(x[_X_RANGES]), right, high[t], low[t]), zigzag_step_nb(z, p[_P_ZIGZAG] * unit, high[t], low[t], x[_X_RANGES])
+        if sides or side: n, m = _turns_nb(x, p, highs, lows, z, levels, chain, zones, rules, sides, side, unit, t, found, n, drawn, m)
         rows[t, _C_ADX] = adx_step_nb(strength, high[t], low[t], close[t])
         rows[t, _C_HIGH] = (close[t] - x[_X_HIGH]) / vol if vol > 0. else 0. * x[_X_HIGH]
         rows[t, _C_LOW] = (close[t] - x[_X_LOW]) / vol if vol > 0. else 0. * x[_X_LOW]
