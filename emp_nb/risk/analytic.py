@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['EXCEEDING', 'check_level', 'fewest_returns', 'normal_tail', 'student_tail', 'student_given_dof_nb', 'student_fit_nb',
-           'cornish_fisher_valid_nb', 'cornish_fisher_nb', 'gpd_fit_nb', 'gpd_var_es_nb', 'var_es_weighted_nb']
+           'cornish_fisher_valid_nb', 'cornish_fisher_nb', 'gpd_fit_nb', 'gpd_tail_nb', 'gpd_quantile_nb',
+           'var_es_weighted_nb']
 
 # %% ../../nbs/32_risk.analytic.ipynb #bad6c017
 import math
@@ -51,8 +52,8 @@ def student_tail(level: float, dof: float) -> tuple[float, float]:
     q = student.ppf(level, dof)
     return float(q), float(student.pdf(q, dof) / (1 - level) * (dof + q * q) / (dof - 1))
 
-# %% ../../nbs/32_risk.analytic.ipynb #0769fd9e
-_DOF_LOW, _DOF_HIGH, _GOLDEN = 2.05, 200., .5 * (math.sqrt(5.) - 1.)
+# %% ../../nbs/32_risk.analytic.ipynb #d00ba946
+_DOF_LOW, _DOF_HIGH, _GOLDEN = 1.2, 200., .5 * (math.sqrt(5.) - 1.)
 
 @njit(cache=True, nogil=True)
 def student_given_dof_nb(x, dof, centre, scale):
@@ -69,10 +70,10 @@ def student_given_dof_nb(x, dof, centre, scale):
     for value in x: total -= .5 * (dof + 1.) * math.log1p(((value - centre) / scale) ** 2 / dof)
     return centre, scale, total
 
-# %% ../../nbs/32_risk.analytic.ipynb #56ecc093
+# %% ../../nbs/32_risk.analytic.ipynb #c5fdfe6d
 @njit(cache=True, nogil=True)
 def student_fit_nb(x):
-    "Maximum-likelihood centre, scale and degrees of freedom of `x` (n,), n >= 20, not all equal; dof in [2.05, 200]."
+    "Maximum-likelihood centre, scale and degrees of freedom of `x` (n,), n >= 20, not all equal; dof in [1.2, 200]."
     low, high = math.log(_DOF_LOW), math.log(_DOF_HIGH)
     a, b = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
     centre, scale, fa = student_given_dof_nb(x, math.exp(a), x.mean(), max(.7 * x.std(), 1e-300))
@@ -90,12 +91,12 @@ def student_fit_nb(x):
     centre, scale, _ = student_given_dof_nb(x, dof, centre, scale)
     return centre, scale, dof
 
-# %% ../../nbs/32_risk.analytic.ipynb #be234994
+# %% ../../nbs/32_risk.analytic.ipynb #36bacf3e
 @njit(cache=True, nogil=True)
 def cornish_fisher_valid_nb(skew, kurtosis):
     "True where the Cornish–Fisher quantile rises for every z; `kurtosis` is in excess of the normal's 3."
     lead, tilt, base = kurtosis / 8. - skew * skew / 6., skew / 3., 1. - kurtosis / 8. + 5. * skew * skew / 36.
-    return lead >= 0. and base > 0. and tilt * tilt <= 4. * lead * base
+    return lead >= 0. and base >= 0. and tilt * tilt <= 4. * lead * base
 
 @njit(cache=True, nogil=True)
 def cornish_fisher_nb(z, beyond, skew, kurtosis):
@@ -154,17 +155,21 @@ def gpd_fit_nb(excess):
     shape = _shape_nb(theta, y)
     return shape, shape / theta * mean
 
-# %% ../../nbs/32_risk.analytic.ipynb #5413d417
+# %% ../../nbs/32_risk.analytic.ipynb #57659e88
 EXCEEDING = .1          # share of a window that counts as tail, as in McNeil and Frey
 
 @njit(cache=True, nogil=True)
-def gpd_var_es_nb(losses, level):
-    "VaR and ES at `level` > 0.9 of ascending `losses` (n,), n >= 20: a generalised Pareto through the worst tenth."
-    n = losses.size
-    k = int(EXCEEDING * n)
-    threshold = losses[n - k - 1]
-    shape, scale = gpd_fit_nb(losses[n - k:] - threshold)
-    ratio = n * (1. - level) / k
+def gpd_tail_nb(losses):
+    "Threshold, shape, scale and share of losses beyond, of a generalised Pareto through the worst tenth of ascending `losses` (n,), n >= 20."
+    k = int(EXCEEDING * losses.size)
+    threshold = losses[losses.size - k - 1]
+    shape, scale = gpd_fit_nb(losses[losses.size - k:] - threshold)
+    return threshold, shape, scale, k / losses.size
+
+@njit(cache=True, nogil=True)
+def gpd_quantile_nb(threshold, shape, scale, share, level):
+    "VaR and ES at `level` > 1 - `share` of a loss whose worst `share` is generalised Pareto."
+    ratio = (1. - level) / share
     var = threshold - scale * math.log(ratio) if abs(shape) < 1e-9 else threshold + scale / shape * (ratio ** -shape - 1.)
     return var, (var + scale - shape * threshold) / (1. - shape)
 
