@@ -686,6 +686,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                           'emp_nb/risk/contributions.py'),
                                            'emp_nb.risk.contributions.by_group': ( 'risk.contributions.html#by_group',
                                                                                    'emp_nb/risk/contributions.py'),
+                                           'emp_nb.risk.contributions.column_sums_nb': ( 'risk.contributions.html#column_sums_nb',
+                                                                                         'emp_nb/risk/contributions.py'),
                                            'emp_nb.risk.contributions.contributions': ( 'risk.contributions.html#contributions',
                                                                                         'emp_nb/risk/contributions.py'),
                                            'emp_nb.risk.contributions.factor_contributions': ( 'risk.contributions.html#factor_contributions',
