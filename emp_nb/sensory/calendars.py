@@ -6,7 +6,7 @@
 __all__ = ['SESSIONS', 'KILL_ZONES', 'OVERLAPS', 'CLOSURES', 'NEVER', 'FOMC', 'EVENT_KINDS', 'LABELS', 'years_of', 'session_open',
            'sessions', 'exchange_open', 'intervals', 'EventCalendar', 'merge_events', 'fomc_meetings', 'payroll_day',
            'payroll_releases', 'us_events', 'event_table', 'us_clock', 'event_hours', 'event_clock_nb', 'timetable',
-           'label_nb']
+           'place_nb', 'label_nb']
 
 # %% ../../nbs/13_sensory.calendars.ipynb #0b64ad20
 from dataclasses import dataclass
@@ -319,33 +319,39 @@ def event_hours(time: np.ndarray, calendar: EventCalendar, kind: str) -> tuple:
     hours = lambda known, gap: np.where(known, np.where(known, gap, 0) / _HOUR, np.nan)
     return hours(ahead[i, 0] < NEVER, ahead[i, 0] - time), hours(behind[i, 0] > -NEVER, time - np.maximum(behind[i, 0], 0))
 
-# %% ../../nbs/13_sensory.calendars.ipynb #fb9dd98f
+# %% ../../nbs/13_sensory.calendars.ipynb #556cb86b
 @njit(cache=True, nogil=True, error_model="numpy")
-def event_clock_nb(time, edges, ahead, behind, seen, rows):
-    "Nearness of the next and the last event of K kinds to the last instant of bars known at `time` into rows (T, 2K); `seen` (K,) says which kinds were ever ahead."
+def _near_nb(column, time, sign, event, start, end):
+    "Nearness of an event to the last instants of bars start to end - 1, ahead of them (sign 1) or behind (-1)."
+    for t in range(start, end): column[t] = _DAY / (_DAY + float(sign * (event - time[t] + 1)))
+
+@njit(cache=True, nogil=True)
+def event_clock_nb(time, edges, ahead, behind, seen, columns):
+    "Nearness of the next and the last event of K kinds to the last instant of bars known at `time` into columns (2K, T); `seen` (K,) says which kinds were ever ahead."
     start, at = 0, np.searchsorted(edges, time[0] - 1, side="right") - 1
     while start < time.size:
         while at + 1 < edges.size and edges[at + 1] < time[start]: at += 1
         end = start + 1
         while end < time.size and (at + 1 == edges.size or edges[at + 1] >= time[end]): end += 1
         for k in range(seen.size):
-            due, past = ahead[at, k], behind[at, k]
-            if due < NEVER: seen[k] = True
-            for t in range(start, end): rows[t, 2 * k] = _DAY / (_DAY + float(due - time[t] + 1)) if due < NEVER else 0. if seen[k] else np.nan
-            for t in range(start, end): rows[t, 2 * k + 1] = _DAY / (_DAY + float(time[t] - 1 - past)) if seen[k] and past > -NEVER else np.nan
+            seen[k] |= ahead[at, k] < NEVER
+            if ahead[at, k] < NEVER: _near_nb(columns[2 * k], time, 1, ahead[at, k], start, end)
+            else: columns[2 * k, start:end] = 0. if seen[k] else np.nan
+            if seen[k] and behind[at, k] > -NEVER: _near_nb(columns[2 * k + 1], time, -1, behind[at, k], start, end)
+            else: columns[2 * k + 1, start:end] = np.nan
         start = end
 
 # %% ../../nbs/13_sensory.calendars.ipynb #f5c493d2
 LABELS = ("weekday", "month_turn", "expiry_days", *SESSIONS, "overlap", "open", "early_close", *KILL_ZONES, "tokyo_london", "london_new_york", "pre_holiday")
 
-def _label_rows(edges, day, exchange: _Exchange, hours: dict, months) -> np.ndarray:
-    "The labels (n, 17) at instants `edges` that fall on local days `day`; `hours` names the tables of intervals, `months` are rows of _month_table."
+def _label_columns(edges, day, exchange: _Exchange, hours: dict, months) -> np.ndarray:
+    "The labels (17, n) at instants `edges` that fall on local days `day`; `hours` names the tables of intervals, `months` are rows of _month_table."
     on = {name: _inside(edges, table) for name, table in hours.items()}
     next_day = np.busday_offset((day + 1).astype("M8[D]"), 0, roll="forward", weekmask=exchange.week).astype(np.int64)
     known = exchange.trading.size > 0
     flags = {"weekday": (day + 3) % 7, "month_turn": months[:, 0], "expiry_days": months[:, 1], "overlap": sum(on[name].astype(int) for name in SESSIONS) > 1,
              "open": _inside(edges, exchange.trading), "early_close": np.isin(day, exchange.early), "pre_holiday": np.isin(next_day, exchange.holidays), **on}
-    return np.stack([flags[name].astype(np.float64) if known or name not in ("open", "early_close", "pre_holiday") else np.full(edges.size, np.nan) for name in LABELS], axis=1)
+    return np.stack([flags[name].astype(np.float64) if known or name not in ("open", "early_close", "pre_holiday") else np.full(edges.size, np.nan) for name in LABELS])
 
 # %% ../../nbs/13_sensory.calendars.ipynb #5acd00de
 @lru_cache(maxsize=16)
@@ -354,7 +360,7 @@ def timetable(exchange: str | None, first: int, last: int) -> tuple:
 
     exchange : code of exchange_calendars whose zone and sessions apply, or None: UTC, and open, early_close and pre_holiday are NaN
     first, last : years, UTC
-    Returns edges (n,) ns, labels (n, 17) in the order of LABELS that hold from each edge on, and (n, 2) int64: the local day since 1970 and the ns to subtract from an instant to get the local time of day.
+    Returns edges (n,) ns, labels (17, n) float64 in the order of LABELS that hold from each edge on, and (2, n) int64: the local day since 1970 and the ns to subtract from an instant to get the local time of day.
     Raises ValueError on an unknown exchange, DataError on years its calendar does not reach. Source: EMP, derived above.
     """
     place = _exchange(exchange, first, last)
@@ -366,24 +372,28 @@ def timetable(exchange: str | None, first: int, last: int) -> tuple:
     day = (edges + offset) // _DAY
     kept = (edges >= changes[0]) & (day >= day_0) & (day < day_0 + len(months))
     edges, offset, day = edges[kept], offset[kept], day[kept]
-    return edges, _label_rows(edges, day, place, hours, months[day - day_0]), np.stack([day, day * _DAY - offset], axis=1)
+    return edges, _label_columns(edges, day, place, hours, months[day - day_0]), np.stack([day, day * _DAY - offset])
 
 # %% ../../nbs/13_sensory.calendars.ipynb #a1943ef3
 @njit(cache=True, nogil=True, error_model="numpy")
-def label_nb(time, edges, labels, local, slot_ns, place, rows, more):
-    """Labels of bars known at `time`: the first columns into rows (T, k), the next into more (T, 17 - k), whose columns beyond become NaN.
-
-    place (T, 3): local day, slot of the last instant, slot that begins at the close. Slots are weekdays when slot_ns is a day."""
-    at, k = np.searchsorted(edges, time[0] - 1, side="right") - 1, rows.shape[1]
+def place_nb(time, edges, local, slot_ns, place):
+    "Where bars known at `time` stand, into place (4, T) int32: local day, slot of the last instant, slot that begins at the close, column of the timetable. Slots are weekdays when slot_ns is a day."
+    at = np.searchsorted(edges, time[0] - 1, side="right") - 1
     for t in range(time.size):
         while at + 1 < edges.size and edges[at + 1] < time[t]: at += 1
-        for c in range(k): rows[t, c] = labels[at, c]
-        for c in range(labels.shape[1] - k): more[t, c] = labels[at, k + c]
-        for c in range(labels.shape[1] - k, more.shape[1]): more[t, c] = np.nan
-        then = at + 1 if at + 1 < edges.size and edges[at + 1] == time[t] else at
-        place[t, 0] = local[at, 0]
-        if slot_ns == _DAY: place[t, 1], place[t, 2] = int(labels[at, 0]), int(labels[then, 0])
+        new = at + 1 if at + 1 < edges.size and edges[at + 1] == time[t] else at
+        place[0, t], place[3, t] = local[0, at], at
+        if slot_ns == _DAY: place[1, t], place[2, t] = (local[0, at] + 3) % 7, (local[0, new] + 3) % 7
         else:
-            place[t, 1] = slot = (time[t] - 1 - local[at, 1]) // slot_ns
-            if then == at: place[t, 2] = slot + (time[t] - local[at, 1] == (slot + 1) * slot_ns)
-            else: place[t, 2] = (time[t] - local[then, 1]) // slot_ns
+            slot = (time[t] - 1 - local[1, at]) // slot_ns
+            place[1, t] = slot
+            if new == at: place[2, t] = slot + (time[t] - local[1, at] == (slot + 1) * slot_ns)
+            else: place[2, t] = (time[t] - local[1, new]) // slot_ns
+
+# %% ../../nbs/13_sensory.calendars.ipynb #65d2dfc6
+@njit(cache=True, nogil=True)
+def label_nb(at, labels, columns):
+    "The labels of bars in columns `at` (T,) of the timetable into columns (K, T), as many as there are."
+    for c in range(len(columns)):
+        label, column = labels[c], columns[c]
+        for t in range(at.size): column[t] = label[at[t]]

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['HARMONICS', 'RIDGE', 'SEASON_MIN', 'SIGMA_DAYS', 'FLOOR', 'Season', 'SEASON_FEATURES', 'MIN_VISITS', 'FLOW_FEATURES',
            'window_nb', 'rank_of_nb', 'fourier_design', 'season_state', 'fourier_day_nb', 'season_scan_nb',
-           'season_scan', 'intensity_scan_nb']
+           'intensity_scan_nb']
 
 # %% ../../nbs/13_sensory.season.ipynb #245f4112
 from collections import namedtuple
@@ -30,22 +30,21 @@ def window_nb(ring, head, sums, s, seen, values):
         sums[s, c] = head[s, c] + (ring[s, at + 1, c] if at + 1 < size else 0.)
     return seen + 1 if seen + 1 < 2 * size else size
 
-# %% ../../nbs/13_sensory.season.ipynb #76fa5ea6
-@njit(cache=True, nogil=True, fastmath=True)
-def _below_nb(ring, n, value):
-    "How many of the first n of `ring` lie below `value`; all float32, counted in float32, which is exact up to 2^24."
-    count, one, none = np.float32(0.), np.float32(1.), np.float32(0.)
-    for i in range(n): count += one if ring[i] < value else none
+# %% ../../nbs/13_sensory.season.ipynb #bbce2006
+@njit(cache=True, nogil=True)
+def _below_nb(ring, n, code):
+    "How many of the first n of `ring` lie below `code`, all int16 >= 0: the sign of a difference is -1 where it does."
+    count = np.int16(0)
+    for i in range(n): count = np.int16(count - (np.int16(ring[i] - code) >> 15))
     return count
 
-# %% ../../nbs/13_sensory.season.ipynb #bdadd361
 @njit(cache=True, nogil=True, error_model="numpy")
-def rank_of_nb(ring, seen, value):
-    "Share of the last ring.size values strictly below `value`, NaN before RANK_MIN, and the number of the next value; ring is float32, `value` is stored as number `seen`, numbers as in `window_nb`."
-    n, value = min(seen, ring.size), np.float32(value)
-    below = _below_nb(ring, n, value)
-    ring[seen if seen < ring.size else seen - ring.size] = value
-    return float(below) / (n + 1.) if n >= RANK_MIN else np.nan, seen + 1 if seen + 1 < 2 * ring.size else ring.size
+def rank_of_nb(ring, seen, ratio):
+    "Share of the last ring.size <= 32767 ratios >= 0 strictly below `ratio`, NaN before RANK_MIN, and the number of the next; ring is int16, `ratio` is stored as number `seen`, numbers as in `window_nb`."
+    n, code = min(seen, ring.size), np.int16(min(np.sqrt(ratio) * 2048., 32767.))
+    below = _below_nb(ring, n, code)
+    ring[seen if seen < ring.size else seen - ring.size] = code
+    return below / (n + 1.) if n >= RANK_MIN else np.nan, seen + 1 if seen + 1 < 2 * ring.size else ring.size
 
 # %% ../../nbs/13_sensory.season.ipynb #5904c473
 HARMONICS = 4           # turns a day of the fastest sine, as far as there are slots to see it
@@ -168,61 +167,49 @@ def _observe_nb(today, level, slot, log_value, weight):
 
 # %% ../../nbs/13_sensory.season.ipynb #0ab142cc
 @njit(cache=True, nogil=True, error_model="numpy")
-def _size_day_nb(x, season, place, size, log_size, rows, start, end):
+def _size_day_nb(x, season, place, size, log_size, factors, calms, start, end):
     "Bars start to end - 1, all of one day: count their sizes and write season_vol and deseasoned_vol."
     factor, today, level, now = season.factor, season.day, season.level, x[1]
     known, usual = level[5] > 0., np.sqrt(level[0])
     for t in range(start, end):
         if size[t] == size[t]:
-            calm = size[t] / factor[place[t, 1]]
+            calm = size[t] / factor[place[1, t]]
             now += 2. / (_SPAN + 1.) * (calm * calm - now)
-            _observe_nb(today, level, place[t, 1], log_size[t], size[t] * size[t])
-        rows[t, 0] = factor[place[t, 2]] if known else np.nan
-        rows[t, 2] = _share_nb(np.sqrt(now), usual) if known else np.nan
+            _observe_nb(today, level, place[1, t], log_size[t], size[t] * size[t])
+        factors[t] = factor[place[2, t]] if known else np.nan
+        calms[t] = _share_nb(np.sqrt(now), usual) if known else np.nan
     x[1] = now
 
 # %% ../../nbs/13_sensory.season.ipynb #3ba09bc9
 @njit(cache=True, nogil=True, error_model="numpy")
-def _volume_day_nb(season, place, traded, log_traded, rows, start, end):
+def _volume_day_nb(season, place, traded, log_traded, factors, calms, start, end):
     "Bars start to end - 1, all of one day: count their volumes and write season_volume and deseasoned_volume."
     factor, today, level = season.factor, season.day, season.level
     known = level[5] > 0.
     for t in range(start, end):
-        rows[t, 1] = factor[place[t, 2]] if known else np.nan
-        rows[t, 3] = _share_nb(traded[t], level[0] * factor[place[t, 1]]) if known else np.nan
-        if traded[t] > 0.: _observe_nb(today, level, place[t, 1], log_traded[t], traded[t])
+        factors[t] = factor[place[2, t]] if known else np.nan
+        calms[t] = _share_nb(traded[t], level[0] * factor[place[1, t]]) if known else np.nan
+        if traded[t] > 0.: _observe_nb(today, level, place[1, t], log_traded[t], traded[t])
 
 # %% ../../nbs/13_sensory.season.ipynb #0171b6ee
 @njit(cache=True, nogil=True, error_model="numpy")
-def season_scan_nb(x, vol, volume, place, size, log_size, traded, log_traded, rows):
-    """Scan T bars: sizes |r| (NaN in the first row), volumes (NaN when unknown) and their logs into rows (T, 4) of SEASON_FEATURES.
+def season_scan_nb(x, vol, volume, place, size, log_size, traded, log_traded, columns):
+    """Scan T bars: sizes |r| (NaN in the first row), volumes (NaN when unknown) and their logs into columns (4, T) of SEASON_FEATURES.
 
-    x (2,): local day of the last bar (NaN at first), mean square of the last deseasoned returns; place (T, 3) as from `label_nb`."""
+    x (2,): local day of the last bar (NaN at first), mean square of the last deseasoned returns; place (3 or more, T) as from `place_nb`.
+    NaN until SEASON_MIN days are known; the first two > 0 and 1 on average, the others in [0, 1); a bar of unknown volume among known ones says one half."""
     start = 0
     while start < size.size:
-        day, end = place[start, 0], start + 1
-        while end < size.size and place[end, 0] == day: end += 1
+        day, end = place[0, start], start + 1
+        while end < size.size and place[0, end] == day: end += 1
         if day != x[0]:
             if x[0] == x[0]:
                 fourier_day_nb(vol, 2)
                 fourier_day_nb(volume, 1)
             x[0] = day
-        _size_day_nb(x, vol, place, size, log_size, rows, start, end)
-        _volume_day_nb(volume, place, traded, log_traded, rows, start, end)
+        _size_day_nb(x, vol, place, size, log_size, columns[0], columns[2], start, end)
+        _volume_day_nb(volume, place, traded, log_traded, columns[1], columns[3], start, end)
         start = end
-
-# %% ../../nbs/13_sensory.season.ipynb #0b1935c9
-def season_scan(x, vol: Season, volume: Season, place: np.ndarray, r: np.ndarray, traded: np.ndarray, rows: np.ndarray):
-    """Move two seasons over T bars and write what they say.
-
-    x : (2,) float64, [nan, 0] before the first bar; vol, volume : from `season_state`; all three are moved
-    place : (T, 3) int64: day, slot, slot that begins at the close, in [0, S)
-    r : (T,) float64 log returns, NaN in the first row of all; traded : (T,) float64 >= 0 or NaN
-    rows : (T, 4) receives SEASON_FEATURES: NaN until SEASON_MIN days are known, the first two > 0 and 1 on average, the others in [0, 1); a bar of unknown volume among known ones says one half
-    Source: Andersen and Bollerslev (1997), with the normalisation and the squash as above.
-    """
-    size, tiny = np.abs(r), np.finfo(np.float64).tiny
-    season_scan_nb(x, vol, volume, place, size, np.log(np.maximum(size, tiny)), traded, np.log(np.maximum(traded, tiny)), rows)
 
 # %% ../../nbs/13_sensory.season.ipynb #97629011
 MIN_VISITS = 20         # bars a slot needs before it has a norm or a view
@@ -230,11 +217,11 @@ FLOW_FEATURES = ("trade_intensity", "volume_intensity")
 
 # %% ../../nbs/13_sensory.season.ipynb #d0c96cb5
 @njit(cache=True, nogil=True, error_model="numpy")
-def intensity_scan_nb(ring, head, sums, visits, slot, traded, rows):
-    "Scan trades and volume (T, 2) of bars in slots (T,) into rows (T, 2) of FLOW_FEATURES; ring (S, W, 2), head, sums (S, 2) and visits (S + 1,), the last of which says whether any slot has had a norm, are the state."
+def intensity_scan_nb(ring, head, sums, visits, slot, traded, columns):
+    "Scan trades and volume (2, T) of bars in slots (T,) into columns (2, T) of FLOW_FEATURES; ring (S, W, 2), head, sums (S, 2) and visits (S + 1,), the last of which says whether any slot has had a norm, are the state."
     for t in range(slot.size):
         s = slot[t]
         n = min(visits[s], ring.shape[1])
         if n >= MIN_VISITS: visits[-1] = 1
-        for c in range(2): rows[t, c] = np.nan if visits[-1] == 0 else _share_nb(traded[t, c], sums[s, c] / n) if n >= MIN_VISITS else .5
-        visits[s] = window_nb(ring, head, sums, s, visits[s], (traded[t, 0], traded[t, 1]))
+        for c in range(2): columns[c, t] = np.nan if visits[-1] == 0 else _share_nb(traded[c, t], sums[s, c] / n) if n >= MIN_VISITS else .5
+        visits[s] = window_nb(ring, head, sums, s, visits[s], (traded[0, t], traded[1, t]))

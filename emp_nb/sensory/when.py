@@ -11,42 +11,44 @@ from numba import njit
 from ..core import DataError
 from ..data.bars import Bars
 from ..data.orderflow import OrderFlow, trades_by_bar
-from .calendars import CLOSURES, EVENT_KINDS, KILL_ZONES, LABELS, SESSIONS, EventCalendar, event_clock_nb, event_table, exchange_open, label_nb, session_open, sessions, timetable, us_clock, years_of
+from .calendars import CLOSURES, EVENT_KINDS, KILL_ZONES, LABELS, SESSIONS, EventCalendar, event_clock_nb, event_table, exchange_open, label_nb, place_nb, session_open, sessions, timetable, us_clock, years_of
 from .reading import Reading, Stream, certainty_nb, events_array, RANK_MIN
-from .season import FLOW_FEATURES, MIN_VISITS, SEASON_FEATURES, SEASON_MIN, intensity_scan_nb, rank_of_nb, season_scan, season_state, window_nb
+from .season import FLOW_FEATURES, MIN_VISITS, SEASON_FEATURES, SEASON_MIN, intensity_scan_nb, rank_of_nb, season_scan_nb, season_state, window_nb
 
 _all_ = ["SESSIONS", "KILL_ZONES", "CLOSURES", "MIN_VISITS", "session_open", "sessions", "exchange_open"]        # offered here too, for those who hold the sense
 
-# %% ../../nbs/14_sensory.when.ipynb #d421ff0a
+# %% ../../nbs/14_sensory.when.ipynb #27cddd71
 _X_SEEN, _X_SLOT, _X_RANKED, _X_SIZE = range(4)
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _slot_scan_nb(x, ranks, ring, head, sums, visits, r, place, alarm, told):
-    "Scan log returns (T,) of bars whose slots are place[:, 1]: the rank of each (T,), NaN where none; told (T, 5): returns that followed this slot, their sums, squares and sizes, and the typical size of all bars."
+def _slot_scan_nb(x, ranks, ring, head, sums, visits, r, slots, alarm, told):
+    "Scan log returns (T,) of bars in slots (T,): the rank of each (T,), NaN where none; told (5, T): returns that followed this slot, their sums, squares and sizes, and the typical size of all bars."
+    seen, before, ranked, usual = x[_X_SEEN], int(x[_X_SLOT]), int(x[_X_RANKED]), x[_X_SIZE]
     for t in range(r.size):
-        slot, before = place[t, 1], int(x[_X_SLOT])
-        alarm[t] = np.nan
-        if x[_X_SEEN] > 0.:
-            n, size = min(visits[before], ring.shape[1]), abs(r[t])
-            if n >= MIN_VISITS:
-                alarm[t], seen = rank_of_nb(ranks, int(x[_X_RANKED]), size * n / sums[before, 2] if sums[before, 2] > 0. else 0.)
-                x[_X_RANKED] = seen
+        slot, size, alarm[t] = slots[t], abs(r[t]), np.nan
+        if seen > 0.:
+            n = min(visits[before], ring.shape[1])
+            if n >= MIN_VISITS: alarm[t], ranked = rank_of_nb(ranks, ranked, size * n / sums[before, 2] if sums[before, 2] > 0. else 0.)
             visits[before] = window_nb(ring, head, sums, before, visits[before], (r[t], r[t] * r[t], size))
-            x[_X_SIZE] = size if x[_X_SEEN] == 1. else x[_X_SIZE] + 2. / 253. * (size - x[_X_SIZE])
-        told[t, 0], told[t, 4] = min(visits[slot], ring.shape[1]), x[_X_SIZE]
-        for c in range(3): told[t, 1 + c] = sums[slot, c]
-        x[_X_SEEN], x[_X_SLOT] = 2. if x[_X_SEEN] > 0. else 1., slot
+            usual = size if seen == 1. else usual + 2. / 253. * (size - usual)
+        told[0, t], told[4, t] = min(visits[slot], ring.shape[1]), usual
+        for c in range(3): told[1 + c, t] = sums[slot, c]
+        seen, before = 2. if seen > 0. else 1., slot
+    x[_X_SEEN], x[_X_SLOT], x[_X_RANKED], x[_X_SIZE] = seen, before, ranked, usual
 
-# %% ../../nbs/14_sensory.when.ipynb #8558cc3d
+# %% ../../nbs/14_sensory.when.ipynb #8dbcaeea
 @njit(cache=True, nogil=True, error_model="numpy")
-def _season_nb(told, stats):
-    "t-statistic (within ±50) of the mean return after a slot and its size over that of all bars into stats (2, T); NaN in slots with fewer than MIN_VISITS returns."
-    for t in range(len(told)):
-        n, mean, square = told[t, 0], told[t, 1] / told[t, 0], told[t, 2] / told[t, 0]
-        spread = np.sqrt(max(square - mean * mean, 1e-12 * square) / (n - 1.))
-        stats[0, t] = np.nan if n < MIN_VISITS else 0. if mean == 0. else max(-50., min(50., mean / spread))
-        stats[1, t] = np.nan if n < MIN_VISITS else told[t, 3] / n / told[t, 4] if told[t, 4] > 0. else 1.
+def _season_nb(told, t_stat, move):
+    "t-statistic (within ±50) of the mean return after a slot and its size over that of all bars, both (T,); NaN in slots with fewer than MIN_VISITS returns."
+    for t in range(t_stat.size):
+        n = told[0, t]
+        mean, square = told[1, t] / n, told[2, t] / n
+        spread = square - mean * mean
+        z = mean / np.sqrt((spread if spread > 1e-12 * square else 1e-12 * square) / (n - 1.)) if mean != 0. else 0.
+        t_stat[t] = np.nan if n < MIN_VISITS else 50. if z > 50. else -50. if z < -50. else z
+        move[t] = np.nan if n < MIN_VISITS else told[3, t] / n / told[4, t] if told[4, t] > 0. else 1.
 
+# %% ../../nbs/14_sensory.when.ipynb #9cb74522
 def _settled(values, rare: float, warm: bool) -> np.ndarray:
     "`values` (T,) with `rare` in place of every NaN after the first known one, or of all when the sense was `warm` before."
     first = 0 if warm else int(np.argmax(values == values)) if (values == values).any() else values.size
@@ -61,12 +63,12 @@ _AT = {name: 3 + i for i, name in enumerate(_FEATURES)}                         
 
 # %% ../../nbs/14_sensory.when.ipynb #dd92af56
 def _traded(bars: Bars, flow: OrderFlow | None, taped: bool | None) -> np.ndarray | None:
-    "Trades and volume (T, 2) inside each bar; None without a tape. DataError when a tape begins or ends half way."
+    "Trades and volume (2, T) inside each bar; None without a tape. DataError when a tape begins or ends half way."
     if taped is not None and taped != (flow is not None):
         raise DataError(f"a reading has a tape from its first bar to its last or none: {bars.symbol} began {'with' if taped else 'without'} flow; hand over an empty one for bars without trades")
     if flow is None: return None
     inside = trades_by_bar(flow, bars.time)
-    return np.column_stack([inside.count.astype(np.float64), inside.volume])
+    return np.stack([inside.count.astype(np.float64), inside.volume])
 
 # %% ../../nbs/14_sensory.when.ipynb #378d68d7
 class _State:
@@ -74,40 +76,43 @@ class _State:
     def __init__(self, slot_minutes: int, memory: int, rank_bars: int, season_days: int):
         slots = 7 if slot_minutes == 1440 else 1440 // slot_minutes
         self.close, self.taped, self.seen, self.warm = np.nan, None, np.zeros(len(EVENT_KINDS), bool), [False, False]
-        self.view = np.zeros(4), np.empty(rank_bars, np.float32), np.zeros((slots, memory, 3)), np.zeros((slots, 3)), np.zeros((slots, 3)), np.zeros(slots, np.int64)
-        self.day = None if slot_minutes == 1440 else (np.array([np.nan, 0.]), season_state(slots, season_days), season_state(slots, season_days))
+        self.view = np.zeros(4), np.empty(rank_bars, np.int16), np.zeros((slots, memory, 3)), np.zeros((slots, 3)), np.zeros((slots, 3)), np.zeros(slots, np.int64)
+        self.day = np.array([np.nan, 0.]), season_state(slots, season_days), season_state(slots, season_days)          # of intraday slots
         self.tape = np.zeros((slots, memory, 2)), np.zeros((slots, 2)), np.zeros((slots, 2)), np.zeros(slots + 1, np.int64)
 
-# %% ../../nbs/14_sensory.when.ipynb #1543797d
-def _viewed(state: _State, r, place) -> tuple:
-    "Alarm, t-statistic and typical move (T,) of bars with log returns r."
-    told, stats, alarm = np.empty((r.size, 5)), np.empty((2, r.size)), np.empty(r.size)
-    _slot_scan_nb(*state.view, r, place, alarm, told)
-    _season_nb(told, stats)
-    alarm, t, move = _settled(alarm, 0., state.warm[0]), _settled(stats[0], 0., state.warm[1]), _settled(stats[1], 1., state.warm[1])
+# %% ../../nbs/14_sensory.when.ipynb #1d481d1e
+def _view(state: _State, r, slots, columns, t, move):
+    "Lean, alarm and confidence of bars with log returns r into columns (3, T), the t-statistic and typical move of their slots into t and move (T,)."
+    told, alarm = np.empty((5, r.size)), columns[1]
+    _slot_scan_nb(*state.view, r, slots, alarm, told)
+    _season_nb(told, t, move)
+    for values, rare, k in ((alarm, 0., 0), (t, 0., 1), (move, 1., 1)): _settled(values, rare, state.warm[k])
     state.warm = [bool(alarm[-1] == alarm[-1]), bool(t[-1] == t[-1])]
-    return alarm, t, move
+    np.tanh(.25 * t, out=columns[0])
+    columns[2] = certainty_nb(t)
 
-@njit(cache=True, nogil=True)
-def _write_nb(rows, lean, alarm, t, move, at):
-    "Lean, alarm and confidence into the first columns of rows (T, 3 + F), t and move from column `at` on."
-    for i in range(len(rows)): rows[i, 0], rows[i, 1], rows[i, 2], rows[i, at], rows[i, at + 1] = lean[i], alarm[i], certainty_nb(t[i]), t[i], move[i]
+def _season(state: _State, r, volume, place, columns):
+    "SEASON_FEATURES of intraday bars with log returns r into columns (4, T)."
+    size, tiny = np.abs(r), np.finfo(np.float64).tiny
+    season_scan_nb(*state.day, place, size, np.log(np.maximum(size, tiny)), volume, np.log(np.maximum(volume, tiny)), columns)
 
-# %% ../../nbs/14_sensory.when.ipynb #e0457c7c
+# %% ../../nbs/14_sensory.when.ipynb #0a1fd159
 def _scan(state: _State, bars: Bars, flow: OrderFlow | None, exchange: str | None, slot_minutes: int, clock: tuple) -> np.ndarray:
     "Rows (T, 3 + F) of the next bars; nothing is moved before the data are accepted."
-    traded, table = _traded(bars, flow, state.taped), timetable(exchange, *years_of(bars.time - 1))
-    rows, place = np.empty((len(bars), 3 + len(_FEATURES))), np.empty((len(bars), 3), np.int64)
-    part = lambda names: rows[:, _AT[names[0]]:_AT[names[-1]] + 1]
-    label_nb(bars.time, *table, slot_minutes * 60_000_000_000, place, part(LABELS[:_OLD]), rows[:, _AT[LABELS[_OLD]]:])
+    traded, (edges, labels, local) = _traded(bars, flow, state.taped), timetable(exchange, *years_of(bars.time - 1))
+    columns, place = np.empty((3 + len(_FEATURES), len(bars))), np.empty((4, len(bars)), np.int32)
+    part = lambda names: columns[_AT[names[0]]:_AT[names[-1]] + 1]
+    place_nb(bars.time, edges, local, slot_minutes * 60_000_000_000, place)
+    for names, rows in ((LABELS[:_OLD], labels[:_OLD]), (LABELS[_OLD:], labels[_OLD:])): label_nb(place[3], rows, part(names))
     event_clock_nb(bars.time, *clock, state.seen, part(_CLOCK))
     r = np.log(bars.close / np.r_[state.close, bars.close[:-1]])
-    alarm, t, move = _viewed(state, r, place)
-    _write_nb(rows, np.tanh(.25 * t), alarm, t, move, _AT["slot_t"])
-    if state.day: season_scan(*state.day, place, r, bars.volume, part(SEASON_FEATURES))
-    if traded is not None: intensity_scan_nb(*state.tape, place[:, 1], traded, part(FLOW_FEATURES))
+    _view(state, r, place[1], columns, columns[_AT["slot_t"]], columns[_AT["slot_move"]])
+    if slot_minutes < 1440: _season(state, r, bars.volume, place, part(SEASON_FEATURES))
+    else: part(SEASON_FEATURES)[:] = np.nan
+    if traded is not None: intensity_scan_nb(*state.tape, place[1], traded, part(FLOW_FEATURES))
+    else: part(FLOW_FEATURES)[:] = np.nan
     state.close, state.taped = bars.close[-1], flow is not None
-    return rows
+    return columns.T
 
 # %% ../../nbs/14_sensory.when.ipynb #59e485eb
 def stream(symbol: str, *, events: EventCalendar | None = None, exchange: str | None = "XNYS", slot_minutes: int = 1440, memory: int = 120, rank_bars: int = 1260, season_days: int = 60) -> Stream:
@@ -118,7 +123,7 @@ def stream(symbol: str, *, events: EventCalendar | None = None, exchange: str | 
     """
     if not 1 <= slot_minutes <= 1440 or 1440 % slot_minutes: raise ValueError(f"slot_minutes must divide a day of 1440, got {slot_minutes}")
     for name, got, least in (("memory", memory, MIN_VISITS), ("rank_bars", rank_bars, RANK_MIN), ("season_days", season_days, SEASON_MIN)):
-        if got < least: raise ValueError(f"{name} must be >= {least}, got {got}")
+        if not least <= got <= 32767: raise ValueError(f"{name} must be >= {least} and <= 32767, got {got}")
     state, clock = _State(slot_minutes, memory, rank_bars, season_days), us_clock() if events is None else event_table(events)
     def scan(bars, flow=None): return _scan(state, bars, flow, exchange, slot_minutes, clock), events_array()
     return Stream(symbol, "when", _FEATURES, scan)
