@@ -16,6 +16,7 @@ from emp_nb.risk.measures import METHODS, acerbi_szekely, christoffersen, foreca
 from emp_nb.risk.regime import Regime, RegimeRules, RegimeStream, classify, proxy_thresholds
 from emp_nb.risk.scaling import pro_rata
 from emp_nb.risk.sizing import size
+from emp_nb.risk.switching import MarkovModel, MarkovStream, fit_markov, markov_filter, markov_walk, run_lengths
 
 INF = math.inf
 RULES = Limits(max_position=.05, max_gross=1.5, max_net=1., max_beta=.8, max_sector=.25, max_asset_class=.6, warn_cluster=.08, max_cluster=.1, max_exit_days=3., participation=.1, max_es=.01,
@@ -452,6 +453,63 @@ def test_the_rules_in_code_are_the_rules_in_settings():
     assert Limits(**{f.name: getattr(risk, f.name) for f in fields(Limits)}) == RULES
 
 
+# ---- probabilities beside the rules ------------------------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def stretches():
+    rng = np.random.default_rng(6)
+    return np.concatenate([s * rng.standard_normal(n) for s, n in ((.006, 250), (.02, 120), (.008, 200), (.03, 60))])
+
+
+def slow_runs(x, hazard, scale, recent):
+    "Adams and MacKay's Algorithm 1 over a growing list, with scipy's Student t."
+    p, belief, out = [1.], [(0., .1, 1., scale * scale)], []
+    for v in x:
+        like = [stats.t.pdf(v, 2 * a, m, math.sqrt(b * (k + 1) / (a * k))) for m, k, a, b in belief]
+        grown = [(1 - hazard) * q * l for q, l in zip(p, like)]
+        total = sum(q * l for q, l in zip(p, like))
+        p = [hazard] + [g / total for g in grown]
+        belief = [(0., .1, 1., scale * scale)] + [((k * m + v) / (k + 1), k + 1, a + .5, b + k * (v - m) ** 2 / (2 * (k + 1))) for m, k, a, b in belief]
+        out.append((sum(p[:recent + 1]), sum(r * q for r, q in enumerate(p))))
+    return np.array(out).T
+
+
+def test_run_lengths_equal_the_algorithm_read_aloud(stretches):
+    got, truth = run_lengths(stretches[:300], hazard=.01, scale=.01, recent=10, max_run=400), slow_runs(stretches[:300], .01, .01, 10)
+    np.testing.assert_allclose(got, truth, rtol=1e-8, atol=1e-10)
+    short = run_lengths(stretches, hazard=.004, scale=.01, max_run=60)
+    assert max(short[1]) <= 60 and np.isfinite(short).all()
+    holes = np.where(np.arange(stretches.size) % 7 == 3, np.nan, stretches)
+    kept = ~np.isnan(holes)
+    np.testing.assert_array_equal(run_lengths(holes, hazard=.01, scale=.01)[0][kept], run_lengths(stretches[kept], hazard=.01, scale=.01)[0])
+
+
+def test_filtered_probabilities_equal_statsmodels_and_ignore_the_future(stretches):
+    from statsmodels.tsa.regime_switching.markov_regression import MarkovRegression
+    model = fit_markov(stretches)
+    seen = markov_filter(stretches, model)
+    theirs = MarkovRegression(100 * stretches, 2, trend="c", switching_variance=True).filter(np.r_[model.transition[0, 0], model.transition[1, 0], 100 * model.mean, (100 * model.sigma) ** 2])
+    np.testing.assert_allclose(seen, np.asarray(theirs.filtered_marginal_probabilities), rtol=0, atol=1e-8)
+    assert model.log_likelihood == pytest.approx(theirs.llf + stretches.size * math.log(100), abs=1e-6)
+    for cut in (1, 100, 400): np.testing.assert_array_equal(markov_filter(stretches[:cut], model), seen[:cut])
+    stream = MarkovStream(model)
+    np.testing.assert_array_equal([stream.update(x) for x in stretches], seen)
+    walked = markov_walk(np.r_[np.nan, stretches], first_bars=300, refit_bars=100)
+    assert np.isnan(walked[:301]).all() and np.isfinite(walked[301:]).all()
+    np.testing.assert_array_equal(markov_walk(np.r_[np.nan, stretches[:450]], first_bars=300, refit_bars=100), walked[:451])
+    np.testing.assert_array_equal(walked[401:501], markov_filter(stretches[:500], fit_markov(stretches[:400]))[400:])
+
+
+def test_switching_models_refuse_what_they_cannot_fit():
+    toy = MarkovModel(np.zeros(2), np.r_[.01, .03], np.full((2, 2), .5), np.r_[.5, .5], math.nan, 0)
+    for call, words in ((lambda: markov_filter([math.inf], toy), "finite"), (lambda: markov_filter([], toy), "at least one"), (lambda: fit_markov(np.zeros(300)), "that move"), (lambda: fit_markov(np.ones(10)), ">= 250"),
+                        (lambda: fit_markov(np.full(300, math.nan)), "finite"), (lambda: run_lengths(np.ones((2, 2)), hazard=.01, scale=.01), "one series")):
+        with pytest.raises(DataError, match=words): call()
+    for call in (lambda: fit_markov(np.ones(300), 1), lambda: markov_walk(np.ones(900), first_bars=5, refit_bars=1), lambda: run_lengths(np.ones(9), hazard=1., scale=.01)):
+        with pytest.raises(ValueError, match="need"): call()
+    assert markov_filter([-.9], toy)[0, 1] == pytest.approx(1.) and markov_filter([math.nan], toy)[0].tolist() == [.5, .5]
+
+
 # ---- every limit -------------------------------------------------------------------------------------------------------------------
 
 NS = 10**9
@@ -603,7 +661,7 @@ def test_exposures_say_what_they_do_not_know(world):
 def test_a_scaled_book_passes_every_limit_and_never_grows(world, weights, fall):
     book = replace(held(**dict(zip(SYMBOLS, weights))), nav=1e6 * (1 - fall), nav_history=[1e6], high_water=math.nan)
     scaling = pro_rata(book, limits=RULES, instruments=world)
-    assert check(scaling.book, **all_of(world)).allowed == (fall < .025) and (fall < .025 or scaling.book.gross == 0)
+    assert check(scaling.book, **all_of(world)).allowed and (fall < .025 or scaling.book.gross == 0)
     for s in SYMBOLS:
         assert 0 <= scaling.factor[s] <= 1 and scaling.book.positions[s] == pytest.approx(scaling.factor[s] * book.positions[s], abs=1e-9)
     again = pro_rata(scaling.book, limits=RULES, instruments=world)

@@ -312,10 +312,10 @@ def _check_orders(orders, unit, size, value, passes, sent, word, top, on) -> tup
     done = np.where(sent >= size, quantity, sent / unit)
     return list(map(Check, *(c.ravel().tolist() for c in columns))), tuple(done.tolist())
 
-# %% ../../nbs/35_risk.limits.ipynb #3a6ce1f7
-def _check_book(names: list, box: _Box, play: _Play, lacks: dict, known: Instruments, top, warn: float, below: float, killed) -> list:
+# %% ../../nbs/35_risk.limits.ipynb #f00e4531
+def _check_book(names: list, box: _Box, play: _Play, lacks: dict, known: Instruments, top, warn: float, slowed: tuple, killed) -> list:
     "Checks of a book as it stands, its open orders at worst."
-    size = np.maximum(-box.low, box.high)
+    size, (below, factor) = np.maximum(-box.low, box.high), slowed
     def worst(values, labels): return (float(np.max(values)), labels[int(np.argmax(values))]) if len(values) else (0., "")
     groups = np.sqrt(box.squares.max(axis=0))
     member = {int(g): names[k] for k, g in reversed(list(enumerate(play.cluster))) if size[k] > 0}
@@ -326,7 +326,7 @@ def _check_book(names: list, box: _Box, play: _Play, lacks: dict, known: Instrum
     for c, (limit, pair) in enumerate(zip(LIMITS, found)):
         if pair is None or top[c] == np.inf: continue
         value, symbol = pair if not lacks.get(limit, np.zeros(1)).any() else (np.nan, names[int(np.argmax(lacks[limit]))])
-        fits = value < top[c] if limit == "drawdown" else value <= top[c] + _ROUNDING
+        fits = box.totals[0] == 0 or factor > 0 if limit == "drawdown" else value <= top[c] + _ROUNDING
         word = "unknown" if np.isnan(value) else "breach" if not fits else "warn" if limit == "cluster" and value >= warn else "pass"
         rows.append(Check(limit, -1, symbol, float(value), float(top[c]), word, float(np.nan if np.isnan(value) else 1. if fits else top[c] / value if limit not in ("kill", "drawdown") else 0.)))
     return rows
@@ -372,7 +372,7 @@ def _slowed(book: Book, limits: Limits, brake: Brake | None) -> tuple:
     below = 1 - book.nav / max(brake.reference, book.nav)
     return brake, below, min(brake.factor, float(stairs_nb(below, limits.drawdown_half, limits.drawdown_quarter, limits.drawdown_flat)))
 
-# %% ../../nbs/35_risk.limits.ipynb #0ea42785
+# %% ../../nbs/35_risk.limits.ipynb #996c2449
 def check(book: Book, orders=(), *, limits: Limits, brake: Brake | None = None, instruments: Instruments | None = None, sent=(), killed: str | None = None) -> Decision:
     """Hold orders, on top of everything already sent, against every limit; nothing is changed.
 
@@ -395,7 +395,7 @@ def check(book: Book, orders=(), *, limits: Limits, brake: Brake | None = None, 
     box, lacks = _boxed(low, high, facts, play, known)
     on, quantity = [c for c in range(len(LIMITS)) if top[c] < np.inf], ()
     if orders: checks, quantity = _order_rows(book, orders, names, box, play, lacks, top, on, limits, (below, factor), sent, killed)
-    else: checks = _check_book(names, box, play, lacks, known, top, limits.warn_cluster, below, killed)
+    else: checks = _check_book(names, box, play, lacks, known, top, limits.warn_cluster, (below, factor), killed)
     marked = [c for c in checks if c.verdict != "pass"]
     said = tuple(_sentence(c, orders, brake, factor, killed) for c in marked)
     return Decision(all(c.verdict in ("warn", "reduces") for c in marked), quantity, tuple(checks), factor, book.drawdown, said or (f"all {len(checks)} checks pass",),
