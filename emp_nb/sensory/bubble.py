@@ -21,60 +21,99 @@ def _design_nb(tc, m, omega, design):
         power = np.exp(m * log_x)
         design[0, t], design[1, t], design[2, t], design[3, t] = 1., power, power * np.cos(omega * log_x), power * np.sin(omega * log_x)
 
-# %% ../../nbs/16_sensory.bubble.ipynb #09ce406a
+# %% ../../nbs/16_sensory.bubble.ipynb #81ca52ec
 @njit(cache=True, nogil=True)
-def _linear_nb(y, at, design, left):
-    "A, B, C cos, C sin (4,) of least squares for y (n,) at = (tc, m, omega); fills the residuals `left` (n,)."
-    _design_nb(at[0], at[1], at[2], design)
-    a, right = np.zeros((4, 4)), np.zeros(4)
+def _solve_nb(a, b):
+    "Solve the symmetric positive system a (k, k) x = b (k,) by Gauss, in place: b becomes x."
+    k = b.size
+    for i in range(k):
+        for j in range(i + 1, k):
+            factor = a[j, i] / a[i, i]
+            for c in range(i, k): a[j, c] -= factor * a[i, c]
+            b[j] -= factor * b[i]
+    for i in range(k - 1, -1, -1):
+        for c in range(i + 1, k): b[i] -= a[i, c] * b[c]
+        b[i] /= a[i, i]
+
+# %% ../../nbs/16_sensory.bubble.ipynb #f2a6ba60
+@njit(cache=True, nogil=True)
+def _dot_nb(a, b):
+    "Sum of products of (n,) and (n,)."
+    total = 0.
+    for t in range(a.size): total += a[t] * b[t]
+    return total
+
+# %% ../../nbs/16_sensory.bubble.ipynb #f4aeb6b7
+@njit(cache=True, nogil=True)
+def _linear_nb(y, tc, m, omega, design, left, beta):
+    "Fill `beta` (4,) with A, B, C cos, C sin of least squares for y (n,), and `left` (n,) with the residuals."
+    _design_nb(tc, m, omega, design)
+    a = np.empty((4, 4))
     for i in range(4):
-        for t in range(y.size): right[i] += design[i, t] * y[t]
-        for j in range(i, 4):
-            for t in range(y.size): a[i, j] += design[i, t] * design[j, t]
-            a[j, i] = a[i, j]
+        beta[i] = _dot_nb(design[i], y)
+        for j in range(i, 4): a[i, j] = a[j, i] = _dot_nb(design[i], design[j])
         a[i, i] *= 1. + 1e-12                                   # where two curves are one to rounding, the equations stay solvable
-    beta = np.linalg.solve(a, right)
+    _solve_nb(a, beta)
     for t in range(y.size): left[t] = y[t] - beta[0] - beta[1] * design[1, t] - beta[2] * design[2, t] - beta[3] * design[3, t]
-    return beta
 
 # %% ../../nbs/16_sensory.bubble.ipynb #9a11328c
 BOX = ((1.005, 1.2), (.1, .9), (5., 14.))       # tc (1 is the last bar), m, omega
 _LOW, _SIZE = np.array([low for low, _ in BOX]), np.array([high - low for low, high in BOX])
 
-# %% ../../nbs/16_sensory.bubble.ipynb #edb7c644
+# %% ../../nbs/16_sensory.bubble.ipynb #71e0b56e
 @njit(cache=True, nogil=True)
-def _valleys_nb(y, design, left):
+def _cost_nb(y, unit, design, left, beta):
+    "Sum of squares left over at a point of the box, `unit` (3,) in [0, 1]; fills residuals and coefficients."
+    _linear_nb(y, _LOW[0] + unit[0] * _SIZE[0], _LOW[1] + unit[1] * _SIZE[1], _LOW[2] + unit[2] * _SIZE[2], design, left, beta)
+    return _dot_nb(left, left)
+
+# %% ../../nbs/16_sensory.bubble.ipynb #a18b36b3
+@njit(cache=True, nogil=True)
+def _valleys_nb(y, design, left, beta):
     "Cost of the best point at each of 13 omegas, with that point in units of the box: (13, 4)."
-    found = np.full((13, 4), np.inf)
+    found, unit = np.full((13, 4), np.inf), np.empty(3)
     for k in range(13):
         for i in range(4):
             for j in range(3):
-                unit = np.array([.1 + .8 * i / 3., .1 + .4 * j, .05 + .9 * k / 12.])
-                _linear_nb(y, _LOW + unit * _SIZE, design, left)
-                cost = (left * left).sum()
-                if cost < found[k, 0]: found[k, 0], found[k, 1:] = cost, unit
+                unit[0], unit[1], unit[2] = .1 + .8 * i / 3., .1 + .4 * j, .05 + .9 * k / 12.
+                cost = _cost_nb(y, unit, design, left, beta)
+                if cost < found[k, 0]: found[k, 0], found[k, 1], found[k, 2], found[k, 3] = cost, unit[0], unit[1], unit[2]
     return found
 
-# %% ../../nbs/16_sensory.bubble.ipynb #ad10cc6a
+# %% ../../nbs/16_sensory.bubble.ipynb #fa00cfea
 @njit(cache=True, nogil=True)
-def _descend_nb(y, unit, design, left, rounds):
-    "Walk from `unit` (3,) in the box down to a valley's floor; its cost. `unit` and the residuals `left` are renewed in place."
-    slopes, moved, damping = np.empty((3, y.size)), np.empty(y.size), 1e-2
-    _linear_nb(y, _LOW + unit * _SIZE, design, left)
-    cost = (left * left).sum()
+def _slopes_nb(y, unit, design, left, moved, beta, slopes, hessian, gradient):
+    "Slopes of the residuals (3, n) at `unit` by small differences, and their products."
+    for k in range(3):
+        h, kept = 1e-5 if unit[k] < .5 else -1e-5, unit[k]
+        unit[k] += h
+        _cost_nb(y, unit, design, moved, beta)
+        unit[k] = kept
+        for t in range(y.size): slopes[k, t] = (moved[t] - left[t]) / h
+    for i in range(3):
+        gradient[i] = _dot_nb(slopes[i], left)
+        for j in range(3): hessian[i, j] = _dot_nb(slopes[i], slopes[j])
+
+# %% ../../nbs/16_sensory.bubble.ipynb #9b485d79
+@njit(cache=True, nogil=True)
+def _descend_nb(y, unit, design, left, beta, rounds):
+    "Walk from `unit` (3,) down to a valley's floor, in place; its cost, with residuals and coefficients of the point last tried."
+    slopes, moved, hessian, gradient, damping = np.empty((3, y.size)), np.empty(y.size), np.empty((3, 3)), np.empty(3), 1e-2
+    damped, step, cost = np.empty((3, 3)), np.empty(3), _cost_nb(y, unit, design, left, beta)
     for _ in range(rounds):
-        for k in range(3):
-            beside, h = unit.copy(), 1e-5 if unit[k] < .5 else -1e-5
-            beside[k] += h
-            _linear_nb(y, _LOW + beside * _SIZE, design, moved)
-            slopes[k] = (moved - left) / h
-        hessian, gradient, before = slopes @ slopes.T, slopes @ left, cost
+        _slopes_nb(y, unit, design, left, moved, beta, slopes, hessian, gradient)
+        before = cost
         for _ in range(8):
-            damped = hessian + damping * np.diag(np.diag(hessian) + 1e-12)
-            trial = np.minimum(np.maximum(unit - np.linalg.solve(damped, gradient), 0.), 1.)
-            _linear_nb(y, _LOW + trial * _SIZE, design, moved)
-            if (moved * moved).sum() < cost:
-                unit[:], left[:], cost, damping = trial, moved, (moved * moved).sum(), damping * .2
+            for i in range(3):
+                step[i] = -gradient[i]
+                for j in range(3): damped[i, j] = hessian[i, j] + (damping * (hessian[i, i] + 1e-12) if i == j else 0.)
+            _solve_nb(damped, step)
+            for i in range(3): step[i] = min(max(unit[i] + step[i], 0.), 1.)
+            trial = _cost_nb(y, step, design, moved, beta)
+            if trial < cost:
+                for i in range(3): unit[i] = step[i]
+                for t in range(y.size): left[t] = moved[t]
+                cost, damping = trial, damping * .2
                 break
             damping *= 5.
         if cost > before * (1. - 1e-7): break
@@ -104,17 +143,16 @@ def fit_bubble(close: np.ndarray) -> Bubble:
     if len(close) < 60: raise DataError(f"a bubble needs a window of >= 60 closes, got {len(close)}; use a longer window")
     y = np.log(np.asarray(close, np.float64))
     y = y - y.mean()                                            # prices near their mean keep the sums of squares exact
-    design, left = np.empty((4, y.size)), np.empty(y.size)
-    valleys = _valleys_nb(y, design, left)
+    design, left, beta = np.empty((4, y.size)), np.empty(y.size), np.empty(4)
+    valleys = _valleys_nb(y, design, left, beta)
     padded = np.r_[np.inf, valleys[:, 0], np.inf]
     valleys = valleys[(valleys[:, 0] <= padded[:-2]) & (valleys[:, 0] <= padded[2:])]
     starts = [row[1:].copy() for row in valleys[np.argsort(valleys[:, 0])][:3]]
-    costs = [_descend_nb(y, start, design, left, 30) for start in starts]
-    best = _LOW + starts[int(np.argmin(costs))] * _SIZE
-    beta, (tc, m, omega) = _linear_nb(y, best, design, left), map(float, best)
-    size, left = float(np.hypot(beta[2], beta[3])), min(costs)
+    best = starts[int(np.argmin([_descend_nb(y, start, design, left, beta, 30) for start in starts]))]
+    error, (tc, m, omega) = np.sqrt(_cost_nb(y, best, design, left, beta) / y.size), map(float, _LOW + best * _SIZE)
+    size = float(np.hypot(beta[2], beta[3]))
     waves = omega / (2 * np.pi) * np.log(tc / (tc - 1.))
-    return Bubble((tc - 1.) * (y.size - 1), m, omega, float(beta[1]), m * abs(float(beta[1])) / (omega * max(size, 1e-300)), float(waves), float(np.sqrt(left / y.size)), y.size)
+    return Bubble((tc - 1.) * (y.size - 1), m, omega, float(beta[1]), m * abs(float(beta[1])) / (omega * max(size, 1e-300)), float(waves), float(error), y.size)
 
 # %% ../../nbs/16_sensory.bubble.ipynb #6ee59949
 def qualifies(b: Bubble) -> bool:
@@ -131,7 +169,7 @@ def bubble_confidence(close: np.ndarray, windows: tuple = WINDOWS) -> tuple[floa
 
     close : (T,) float64, price units, > 0, T >= max(windows)
     windows : lengths in bars, each >= 60
-    Returns (rising, falling), each in [0, 1]. Takes about a tenth of a second: for the background, never for the path of a bar.
+    Returns (rising, falling), each in [0, 1]. Takes some hundredths of a second: for the background, never for the path of a bar.
     Raises DataError on bad or too few closes. Source: Sornette and others (2015), confidence indicator; filters: EMP, derived above.
     """
     if len(close) < max(windows): raise DataError(f"bubble windows of up to {max(windows)} bars need as many closes, got {len(close)}; use a longer history or shorter windows")

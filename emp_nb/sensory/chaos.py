@@ -249,7 +249,7 @@ def background(bars: Bars, *, slow_bars: int = 252, sample_bars: int = 2520, win
 
     bars : Bars that pass `check_bars`, at least slow_bars + 253 of them and max(windows)
     slow_bars : span of the volatility that returns are divided by, as in `read`; sample_bars : most returns in the fit; windows : lengths that vote, see `bubble_confidence`
-    Returns Background. Takes some tenths of a second. Raises DataError on bad or too few bars. Source: Hamilton (1989); Sornette and others (2015).
+    Returns Background. Takes some hundredths of a second. Raises DataError on bad or too few bars. Source: Hamilton (1989); Sornette and others (2015).
     """
     check_bars(bars)
     r = log_returns(bars.close)[1:]
