@@ -10,7 +10,7 @@ from emp_nb.core import DataError, LimitBreach, settings
 from emp_nb.measures import historical_var_es
 from emp_nb.risk.book import Book, Order, pending
 from emp_nb.risk.brake import RELAPSE_DAYS, WAIT_DAYS, Brake, brake_news, brake_scan, brake_start, brake_step, brake_unlock, braked_path, window_depth
-from emp_nb.risk.exposures import Exposures, exposures, instruments, nothing_known
+from emp_nb.risk.exposures import Exposures, exposures, instruments, nothing_known, worst_year
 from emp_nb.risk.limits import LIMITS as NAMES, Limits, check, enforce
 from emp_nb.risk.measures import METHODS, acerbi_szekely, christoffersen, forecast, kupiec, next_bar, traffic_light, var_es
 from emp_nb.risk.regime import Regime, RegimeRules, RegimeStream, classify, proxy_thresholds
@@ -428,7 +428,7 @@ def test_a_what_if_leaves_no_trace():
 @pytest.mark.parametrize("bad, words", [
     (dict(nav=0.), "nav must be finite and > 0, got 0.0"), (dict(nav=math.nan), "got nan"), (dict(positions={"X": 1.}), "X has none"),
     (dict(positions={"S0": math.inf}), "quantities of positions must be finite"), (dict(prices={"S0": math.nan}, positions={"S0": 1.}), "prices must be finite"),
-    (dict(nav_history=[1e6, -1.]), "nav_history must be > 0"), (dict(high_water=5.), "high_water must be >= every NAV")])
+    (dict(nav_history=[1e6, -1.]), "nav_history must be > 0"), (dict(nav_history=np.ones((2, 2))), "one series"), (dict(high_water=5.), "high_water must be >= every NAV")])
 def test_a_book_that_cannot_be_valued_is_refused(bad, words):
     with pytest.raises(DataError, match=words): Book(**{"nav": 1e6, "positions": {}, "prices": PRICES} | bad)
 
@@ -721,3 +721,55 @@ def test_a_window_counts_its_own_high_and_its_normal_days():
     nav, normal = 100 * np.cumprod(1 + .01 * np.random.default_rng(2).standard_normal(400)), np.random.default_rng(3).random(400) < .8
     truth = [max([0.] + [1 - nav[s] / nav[t - 59:s + 1].max() for s in range(t - 59, t + 1) if normal[s]]) for t in range(59, 400)]
     np.testing.assert_allclose(window_depth(nav, normal, 60)[59:], truth, rtol=0, atol=1e-12)
+
+
+# ---- what the rooms refuse ---------------------------------------------------------------------------------------------------------
+
+def test_brake_and_simulation_refuse_bad_input_and_say_each_step():
+    down = [brake_step(brake_start(), 100., LIMITS)]
+    for nav in (98.5, 97.): down.append(brake_step(down[-1], nav, LIMITS))
+    assert "from x1 to x0.5" in brake_news(*down[:2])[0] and "is flat" in brake_news(*down[1:])[0]
+    r, v = np.full(9, .001), np.full(9, .1)
+    def path(r=r, v=v, **change): return braked_path(r, v, LIMITS, **dict(vol_target=.1, max_weight=1., cost_bps=0., delay_bars=1, person_days=10) | change)
+    with pytest.raises(ValueError, match="need vol_target"): path(vol_target=0.)
+    with pytest.raises(DataError, match="one length"): path(v=v[:3])
+    with pytest.raises(DataError, match="infinite weight"): path(v=0 * v)
+    with pytest.raises(ValueError, match="window_days"): window_depth(r, r > 0, 1)
+    with pytest.raises(DataError, match="one length"): window_depth(r, r[:3] > 0, 3)
+    falls = np.r_[0., -.03, np.zeros(12), -.13, np.zeros(40)]
+    person, nobody = (path(falls, np.full(falls.size, .1), person_days=d, delay_bars=0) for d in (20, INF))
+    assert person.locked.sum() == 20 and person.weight[-1] > 0 and nobody.locked[-1] and nobody.weight[-1] == 0.
+
+
+def test_instruments_refuse_bad_panels_and_leave_open_what_they_cannot_know(world):
+    r, rules = np.random.default_rng(0).standard_normal((300, 2)) * .01, dict(tail_days=100, cluster_days=60, cluster_correlation=.6)
+    for call, words in ((lambda: instruments(r, ("A",), **rules), "a column for each"), (lambda: instruments(r, ("A", "A"), **rules), "distinct"), (lambda: instruments(r * np.r_[1, INF], ("A", "B"), **rules), "infinity"),
+                        (lambda: instruments(r, ("A", "B"), market=r[:5, 0], **rules), "align"), (lambda: instruments(r, ("A", "B"), adv={"A": 0.}, **rules), "leave out"), (lambda: worst_year(r[:99]), ">= 250 days")):
+        with pytest.raises(DataError, match=words): call()
+    with pytest.raises(ValueError, match="tail_days"): instruments(r, ("A", "B"), **rules | {"tail_days": 9})
+    with pytest.raises(ValueError, match="participation"): exposures(held(), world, participation=2.)
+    short = instruments(r[:50], ("A", "B"), market=r[:50, 0], **rules)
+    assert (short.cluster == -1).all() and all(np.isnan(x).all() for x in (short.tail, short.stressed, short.beta))
+    given = instruments(r, ("A", "B"), correlation=np.array([[1., .9], [.9, 1.]]), stressed=r[:250], **rules)
+    assert given.cluster.tolist() == [0, 0] and np.array_equal(given.stressed, r[:250].T)
+
+
+def test_a_fit_may_be_stopped_early_and_refuses_a_state_of_a_few_days(stretches):
+    assert fit_markov(stretches, max_steps=3).n_obs == stretches.size
+    with pytest.raises(DataError, match="collapsed"): fit_markov(np.r_[np.full(300, .01), np.random.default_rng(0).standard_normal(40)], 4)
+
+
+@pytest.mark.parametrize("bad, words", [(dict(side="hold"), "buy or sell"), (dict(limit=0.), "must be a price")])
+def test_an_order_that_nobody_can_read_is_refused(bad, words):
+    with pytest.raises(DataError, match=words): Order(**dict(symbol="S0", side="buy", qty=1., limit=math.nan, time=0) | bad)
+
+
+def test_regime_rules_and_series_refuse_what_makes_no_sense(market):
+    for bad, words in (({"vix_low_enter": 17.}, "low_enter < low_leave"), ({"adx_range_enter": 23.}, "range_enter < trend_leave"), ({"dwell_bars": 0}, "dwell_bars"), ({"multiplier_low": 2.}, "multiplier_low")):
+        with pytest.raises(ValueError, match=words): RegimeRules(**bad)
+    for bad, words in ((dict(vix=[], adx=[]), "at least one close"), (dict(vix=[20.], adx=[120.]), "in \\[0, 100\\]"), (dict(vix=[20., 20.], adx=[20.]), "one series"), (dict(vix=[20.], adx=[20.], vix_age=[math.nan]), "vix_age")):
+        with pytest.raises(DataError, match=words): classify(**{k: np.array(v) for k, v in bad.items()})
+    vix, _, _, realised, _ = market
+    for args, words in (((vix, vix, "VIX"), "named as one"), ((vix[:99], vix[:99], "p"), ">= 250 days"), ((np.clip(vix, 0, 29), realised, "p"), "never crossed"), ((vix, np.ones(vix.size), "p"), "must differ")):
+        with pytest.raises(DataError, match=words): proxy_thresholds(args[0], args[1], name=args[2])
+    assert len(classify(np.r_[20., 21.], np.r_[20., 20.])) == 2

@@ -73,7 +73,7 @@ def _series(returns) -> np.ndarray:
     check_finite(x[~np.isnan(x)], "returns")
     return x
 
-# %% ../../nbs/31_risk.switching.ipynb #cd1e80ac
+# %% ../../nbs/31_risk.switching.ipynb #faecde01
 @njit(cache=True, nogil=True)
 def _em_step_nb(x, mean, sigma, transition, start):
     "One expectation: smoothed weights (T, K), expected moves (K, K), log likelihood."
@@ -88,8 +88,7 @@ def _em_step_nb(x, mean, sigma, transition, start):
             for j in range(K): ahead[j] += filtered[t, i] * transition[i, j]
         for i in range(K):
             for j in range(K):
-                if ahead[j] == 0.: continue
-                pair = filtered[t, i] * transition[i, j] * later[j] / ahead[j]
+                pair = filtered[t, i] * transition[i, j] * later[j] / max(ahead[j], 1e-300)      # a state that cannot be reached weighs 0
                 moves[i, j] += pair
                 here[i] += pair
         later = here
