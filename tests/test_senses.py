@@ -13,10 +13,10 @@ from conftest import ROOT
 from emp_nb.core import DataError
 from emp_nb.data.bars import Bars
 from emp_nb.data.catalog import load
-from emp_nb.sensory import chaos, cortex, what, when
+from emp_nb.sensory import anomaly, chaos, cortex, what, when
 from emp_nb.sensory.reading import RANK_MIN, check_reading, joined
 
-SENSES = {"what": what, "when": when, "chaos": chaos}
+SENSES = {"what": what, "when": when, "anomaly": anomaly, "chaos": chaos}
 COLUMNS = ("time", "lean", "alarm", "confidence", "features")
 NS_DAY = 86_400_000_000_000
 KNOWN_DAYS = ("2008-09-29", "2008-10-09", "2008-10-15", "2008-11-20", "2008-12-01", "2010-05-06", "2011-08-08", "2015-08-24", "2018-02-05")
@@ -179,7 +179,9 @@ def test_last_warm_up_bar_is_unknown_and_the_next_is_known(sense):
         assert np.isnan(getattr(sense.read(bars[:warm]), name)).all() and np.isfinite(getattr(sense.read(bars[:warm + 1]), name)[-1])
 
 
-def test_zero_volume_changes_nothing(sense, bars): assert_same(sense.read(replace(bars, volume=np.zeros(len(bars)))), sense.read(bars))
+def test_zero_volume_changes_nothing(sense, bars):
+    real = replace(bars, volume=np.full(len(bars), np.nan)) if sense is anomaly else bars         # to this sense volume is evidence: there zero reads as unknown
+    assert_same(sense.read(replace(bars, volume=np.zeros(len(bars)))), sense.read(real))
 
 
 @pytest.mark.parametrize("column,value,message", (("close", np.nan, "finite"), ("close", np.inf, "finite"), ("close", -1., "must be > 0"), ("close", 0., "must be > 0"),
@@ -297,13 +299,13 @@ def test_senses_are_not_copies_of_each_other():
 def test_perception_of_real_bars_names_what_is_missing():
     bars = load("spx")[:2000]
     seen = cortex.perceive({name: s.read(bars) for name, s in SENSES.items()}, quality=.9)
-    assert seen.senses == ("what", "when", "chaos") and seen.missing == ("why", "how", "anomaly")
+    assert seen.senses == ("what", "when", "anomaly", "chaos") and seen.missing == ("why", "how")
     np.testing.assert_array_equal(seen.time, bars.time)
     assert len(seen.feature_names) == len(set(seen.feature_names)) == seen.features.shape[1] and "what.trend" in seen.feature_names
     for name, low in (("lean", -1), ("alarm", 0), ("confidence", 0), ("agreement", 0)):
         values = getattr(seen, name)[400:]
         assert np.isfinite(values).all() and values.min() >= low and values.max() <= 1
-    assert np.nanmax(seen.confidence) <= .9 * .5
+    assert np.nanmax(seen.confidence) <= .9 * 4 / 6
     assert set(seen.events) == set(SENSES) and (seen.events["what"]["confirm_idx"] == what.read(bars).events["confirm_idx"]).all()
 
 
