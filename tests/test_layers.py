@@ -51,7 +51,7 @@ def imports(tree, room=""):
         names = []
         if isinstance(node, ast.Import): names = [a.name for a in node.names]
         elif isinstance(node, ast.ImportFrom):
-            home = ".".join(["emp_nb", *room.split(".")][:-node.level] + [node.module or ""]) if node.level else node.module
+            home = ".".join(["emp_nb", *room.split(".")][:-node.level] + ([node.module] if node.module else [])) if node.level else node.module
             names = [home] + [f"{home}.{a.name}" for a in node.names]
         for name in names:
             if name.startswith("emp_nb."): ours.add(name.removeprefix("emp_nb."))
