@@ -843,6 +843,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'emp_nb.risk.exposures._grouped': ('risk.exposures.html#_grouped', 'emp_nb/risk/exposures.py'),
                                        'emp_nb.risk.exposures._groups': ('risk.exposures.html#_groups', 'emp_nb/risk/exposures.py'),
                                        'emp_nb.risk.exposures._named': ('risk.exposures.html#_named', 'emp_nb/risk/exposures.py'),
+                                       'emp_nb.risk.exposures._placed': ('risk.exposures.html#_placed', 'emp_nb/risk/exposures.py'),
                                        'emp_nb.risk.exposures._scenarios': ('risk.exposures.html#_scenarios', 'emp_nb/risk/exposures.py'),
                                        'emp_nb.risk.exposures._slopes': ('risk.exposures.html#_slopes', 'emp_nb/risk/exposures.py'),
                                        'emp_nb.risk.exposures._worst_start_nb': ( 'risk.exposures.html#_worst_start_nb',

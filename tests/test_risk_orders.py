@@ -15,7 +15,7 @@ from emp_nb.risk.regime import RegimeStream
 from emp_nb.risk.sizing import size
 
 SEQUENCES, SYMBOLS, TOLERANCE = 10_000, tuple(f"S{k}" for k in range(6)), 1e-9
-RULES = Limits(max_position=.05, max_gross=.20, max_net=.12, max_beta=.10, max_sector=.09, max_asset_class=.14, warn_cluster=.055, max_cluster=.065, max_exit_days=3., participation=.1, max_es=.0025,
+RULES = Limits(max_position=.05, max_gross=.20, max_net=.12, max_beta=.07, max_sector=.09, max_asset_class=.14, warn_cluster=.055, max_cluster=.065, max_exit_days=3., participation=.1, max_es=.0025,
                max_drawdown=.03, price_collar=.03, max_orders_per_s=4., kill_switch=True, drawdown_half=.01, drawdown_quarter=.02, drawdown_flat=.025)
 SECTOR, CLASS = np.array([0, 0, 1, 1, 2, 2]), np.array([0, 0, 0, 0, 1, 1])
 PRICES = np.array([10., 20., 30., 40., 50., 60.])
@@ -157,13 +157,14 @@ class Account:
         below = 1 - nav / max(self.brake.reference, nav)
         steps = 0. if below >= .025 else .25 if below >= .02 else .5 if below >= .01 else 1.
         factor = min(self.brake.factor, steps)
-        top = {"position": .05, "gross": .20 * factor, "net": .12, "beta": .10, "sector": .09, "class": .14, "cluster": .065, "exit": 3., "es": .0025, "stress": max(0., (.03 - below) / 2)}
+        top = {"position": RULES.max_position, "gross": RULES.max_gross * factor, "net": RULES.max_net, "beta": RULES.max_beta, "sector": RULES.max_sector, "class": RULES.max_asset_class,
+               "cluster": RULES.max_cluster, "exit": RULES.max_exit_days, "es": RULES.max_es, "stress": max(0., (RULES.max_drawdown - below) / 2)}
         for name, limit in top.items(): assert now[name] <= max(limit, before[name]) + TOLERANCE, (name, now[name], limit, before[name], o)
         i = SYMBOLS.index(o.symbol)
         crossed = now["high"][i] > TOLERANCE if o.direction > 0 else now["low"][i] < -TOLERANCE
         if self.killed or factor == 0 or self.world.unknown and (i == 5 or before["worst"][5] > 0): assert not crossed, "killed, flat or blind: closing only"
-        assert math.isnan(o.limit) or abs(o.limit / self.price(o) - 1) <= .03 + TOLERANCE
-        assert sum(t > o.time - 10**9 for t in self.times) <= 4
+        assert math.isnan(o.limit) or abs(o.limit / self.price(o) - 1) <= RULES.price_collar + TOLERANCE
+        assert sum(t > o.time - 10**9 for t in self.times) <= RULES.max_orders_per_s
 
 
 EVENTS = dict(order=.42, fill=.20, cancel=.06, move=.08, crash=.02, flip=.06, stale=.03, pause=.06, close=.04, switch=.015, blind=.015)

@@ -59,21 +59,28 @@ def _slopes(x, m) -> np.ndarray:
     centred = m - m.mean()
     return (centred @ x) / (centred @ centred)
 
-# %% ../../nbs/35_risk.exposures.ipynb #2a8a3444
+# %% ../../nbs/35_risk.exposures.ipynb #fabc94cf
 def _grouped(returns, market, days: int, cut: float, correlation) -> tuple:
     "Group (N,), raw and market-residual correlations (N, N) of the last `days` rows; -1 and NaN where unknown."
     window, n = returns[-days:], returns.shape[1]
     known = np.isfinite(window).all(axis=0) & (np.ptp(window, axis=0) > 1e-12) if len(window) == days else np.zeros(n, bool)
     if correlation is not None: known = np.isfinite(np.diag(correlation))
-    label, raw, residual = np.full(n, -1, np.int64), np.full((n, n), np.nan), np.full((n, n), np.nan)
-    if not known.any(): return label, raw, residual
-    x, place = window[:, known], np.ix_(known, known)
-    raw[place] = np.atleast_2d(np.corrcoef(x.T)) if correlation is None else correlation[place]
-    label[known] = clusters(raw[place], cut)
+    label, x = np.full(n, -1, np.int64), window[:, known]
+    if not known.any(): return label, np.full((n, n), np.nan), np.full((n, n), np.nan)
+    pairs = np.atleast_2d(np.corrcoef(x.T)) if correlation is None else np.array(correlation[np.ix_(known, known)] if not known.all() else correlation)
+    label[known] = clusters(pairs, cut)
     own = None if market is None else market[-days:]
     usable = own is not None and len(own) == len(x) == days and np.isfinite(own).all() and np.isfinite(x).all() and np.ptp(own) > 0
-    residual[place] = market_residual(raw[place], np.clip(_slopes(x / x.std(axis=0), own / own.std()), -1, 1) if usable else None)
-    return label, raw, residual
+    left = market_residual(pairs, np.clip(_slopes(x / x.std(axis=0), own / own.std()), -1, 1) if usable else None)
+    return label, _placed(pairs, known), _placed(left, known)
+
+# %% ../../nbs/35_risk.exposures.ipynb #0babc3fc
+def _placed(pairs, known) -> np.ndarray:
+    "`pairs` of the symbols `known` (N,) in their places of a matrix (N, N); NaN elsewhere."
+    if known.all(): return pairs
+    out = np.full((known.size, known.size), np.nan)
+    out[np.ix_(known, known)] = pairs
+    return out
 
 # %% ../../nbs/35_risk.exposures.ipynb #670bdbac
 @njit(cache=True, nogil=True)
