@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['HARMONICS', 'RIDGE', 'SEASON_MIN', 'SIGMA_DAYS', 'FLOOR', 'Season', 'SEASON_FEATURES', 'MIN_VISITS', 'FLOW_FEATURES',
-           'window_nb', 'rank_of_nb', 'fourier_design', 'season_state', 'fourier_day_nb', 'season_scan_nb',
+           'window_nb', 'rank_of_nb', 'fourier_design', 'fourier_state', 'fourier_day_nb', 'season_scan_nb',
            'intensity_scan_nb']
 
 # %% ../../nbs/13_sensory.season.ipynb #245f4112
@@ -111,10 +111,10 @@ def _fit_nb(X, solver, counts, sums, factor):
 # %% ../../nbs/13_sensory.season.ipynb #8f50f0b3
 SEASON_MIN, SIGMA_DAYS, FLOOR = 20, 21, .01
 _LOG_FLOOR = float(np.log(FLOOR))
-Season = namedtuple("Season", "X ring head day sums held solver factor level")       # level (6,): scale of the past days and its log, sum and number of today's bars, days seen, whether known
+Season = namedtuple("Season", "X ring head day sums held solver factor level")       # level (6,): scale of the past days and its log, sum and number of today's bars, number of the next day in the window, whether known
 
 # %% ../../nbs/13_sensory.season.ipynb #e8fc9e7c
-def season_state(slots: int, days: int) -> Season:
+def fourier_state(slots: int, days: int) -> Season:
     """A season of `slots` a day over a window of the last `days` days, before its first bar.
 
     slots, days : >= 2 and >= SEASON_MIN
@@ -128,9 +128,10 @@ def season_state(slots: int, days: int) -> Season:
 @njit(cache=True, nogil=True, error_model="numpy")
 def fourier_day_nb(season, power):
     "Close a day: move its sums into the window, fit the season anew, and renew the scale of the past days; `power` is 2 where that is a mean square."
-    level, S, today = season.level, season.factor.size, season.day
-    if today[:S].max() > 0.:
-        level[4] = window_nb(season.ring, season.head, season.sums, 0, int(level[4]), today)
+    level, S, day, bars = season.level, season.factor.size, season.day, 0.
+    for s in range(S): bars += day[s]
+    if bars > 0.:
+        level[4] = window_nb(season.ring, season.head, season.sums, 0, int(level[4]), day)
         if level[4] >= SEASON_MIN: level[5] = 1.
         counts, same = season.sums[0, :S], True
         for s in range(S): same &= counts[s] == season.held[s]
@@ -142,7 +143,7 @@ def fourier_day_nb(season, power):
         mean = level[2] / level[3]
         level[0] = mean if level[0] == 0. else level[0] + 2. / (SIGMA_DAYS + 1.) * (mean - level[0])
         level[1] = np.log(level[0]) / power if level[0] > 0. else 0.
-    today[:] = 0.
+    for s in range(day.size): day[s] = 0.
     level[2] = level[3] = 0.
 
 # %% ../../nbs/13_sensory.season.ipynb #9b4f4296

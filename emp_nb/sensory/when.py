@@ -13,7 +13,7 @@ from ..data.bars import Bars
 from ..data.orderflow import OrderFlow, trades_by_bar
 from .calendars import CLOSURES, EVENT_KINDS, KILL_ZONES, LABELS, SESSIONS, EventCalendar, event_clock_nb, event_table, exchange_open, label_nb, place_nb, session_open, sessions, timetable, us_clock, years_of
 from .reading import Reading, Stream, certainty_nb, events_array, RANK_MIN
-from .season import FLOW_FEATURES, MIN_VISITS, SEASON_FEATURES, SEASON_MIN, intensity_scan_nb, rank_of_nb, season_scan_nb, season_state, window_nb
+from .season import FLOW_FEATURES, MIN_VISITS, SEASON_FEATURES, SEASON_MIN, intensity_scan_nb, rank_of_nb, season_scan_nb, fourier_state, window_nb
 
 _all_ = ["SESSIONS", "KILL_ZONES", "CLOSURES", "MIN_VISITS", "session_open", "sessions", "exchange_open"]        # offered here too, for those who hold the sense
 
@@ -77,7 +77,7 @@ class _State:
         slots = 7 if slot_minutes == 1440 else 1440 // slot_minutes
         self.close, self.taped, self.seen, self.warm = np.nan, None, np.zeros(len(EVENT_KINDS), bool), [False, False]
         self.view = np.zeros(4), np.empty(rank_bars, np.int16), np.zeros((slots, memory, 3)), np.zeros((slots, 3)), np.zeros((slots, 3)), np.zeros(slots, np.int64)
-        self.day = np.array([np.nan, 0.]), season_state(slots, season_days), season_state(slots, season_days)          # of intraday slots
+        self.day = np.array([np.nan, 0.]), fourier_state(slots, season_days), fourier_state(slots, season_days)          # of intraday slots
         self.tape = np.zeros((slots, memory, 2)), np.zeros((slots, 2)), np.zeros((slots, 2)), np.zeros(slots + 1, np.int64)
 
 # %% ../../nbs/14_sensory.when.ipynb #1d481d1e
