@@ -8,7 +8,7 @@ READY := .venv/.ready
 FROM_REGISTRY = index=$$($(PYTHON) -m pip config get global.index-url 2>/dev/null || echo "$$PIP_INDEX_URL"); [ -z "$$index" ] || export UV_DEFAULT_INDEX="$$index"
 PYTEST := $(BIN)/python -m pytest
 # the tests that reach every line and branch of the core rooms, in pure Python
-COVERED := $(patsubst %,tests/test_%.py,kernel verdict risk data jobs)
+COVERED := $(patsubst %,tests/test_%.py,kernel verdict risk audit data jobs)
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check cover bench export lab lock browser clean

@@ -70,6 +70,31 @@ def _show(args) -> int:
     print("\n".join(summary_of(r)))
     return 0
 
+# %% ../nbs/63_cli.ipynb #c67f3dce
+def _kill(args) -> int:
+    store = ledger()
+    entry = store.kill(" ".join(args.reason))
+    store.close()
+    print(f"trading is stopped, entry {entry.seq} by {entry.who}; start it again with: emp rearm PERSON {entry.hash} REASON")
+    return 0
+
+# %% ../nbs/63_cli.ipynb #5727428e
+def _rearm(args) -> int:
+    store = ledger()
+    entry = store.rearm(args.person, " ".join(args.reason), args.kill)
+    store.close()
+    print(f"trading is armed, entry {entry.seq} by {entry.who}")
+    return 0
+
+# %% ../nbs/63_cli.ipynb #e9f7f330
+def _audit(args) -> int:
+    store = ledger()
+    problem, killed, (seq, digest) = store.audit_problem(), store.killed(), store.head()
+    for e in store.entries(after=max(seq - args.n, 0)): print(f"{e.seq:>6}  {e.time[:19]}  {e.who:<16} {e.kind:<10} {e.hash}  {e.body[:args.width]}")
+    store.close()
+    print(f"{seq} entries, head {digest}; {problem or 'every link holds'}; trading is {killed or 'armed'}")
+    return int(bool(problem))
+
 # %% ../nbs/63_cli.ipynb #a0699dcd
 def _damaged(folder: Path) -> list:
     "Names in SHA256SUMS of `folder` whose file is absent or changed; the list's own name when it is unreadable."
@@ -131,6 +156,14 @@ def _parser() -> argparse.ArgumentParser:
     history.add_argument("--job", help="of this job only")
     history.add_argument("-n", type=int, default=20, help="how many; 20")
     command("show", _show, "everything about one run").add_argument("id", help="its id, or a clear start of it")
+    command("kill", _kill, "stop trading").add_argument("reason", nargs="+", help="what was seen")
+    again = command("rearm", _rearm, "start trading again: a person's decision")
+    again.add_argument("person", help="who decides")
+    again.add_argument("kill", help="hash of the kill in force, as `emp audit` shows it")
+    again.add_argument("reason", nargs="+", help="why it is safe")
+    chain = command("audit", _audit, "verify the audit log and list its last entries")
+    chain.add_argument("-n", type=int, default=20, help="how many; 20")
+    chain.add_argument("--width", type=int, default=100, help="characters of each entry; 100")
     command("doctor", _doctor, "what is missing, and the command that fixes it")
     return parser
 
