@@ -48,7 +48,7 @@ def _legend(f: figure, **place):
     "Style the legend of `f`, laid above the plot in one row, so that it hides nothing."
     legend = f.legend[0]
     f.add_layout(legend, "above")
-    legend.orientation, legend.background_fill_alpha, legend.border_line_alpha = "horizontal", 0, 0
+    legend.orientation, legend.background_fill_alpha, legend.border_line_alpha, legend.click_policy = "horizontal", 0, 0, "hide"
     legend.label_text_color, legend.label_text_font_size, legend.padding, legend.margin = GREY, "12px", 0, 2
 
 # %% ../nbs/50_charts.ipynb #af955679
@@ -122,7 +122,7 @@ def candles(bars: Bars, events: np.ndarray | None = None, *, title: str = "", un
         marks = ColumnDataSource({"x": ms[events["confirm_idx"]], "y": events["level"], "kind": events["kind"].astype(object)})
         dots = f.scatter("x", "y", source=marks, size=7, color=PURPLE, marker="diamond")
         f.add_tools(HoverTool(renderers=[dots], tooltips=[("known on", "@x{%F} UTC"), ("", "@kind"), ("level", "@y{0,0.00}")], formatters={"@x": "datetime"}))
-    f.yaxis[0].formatter = NumeralTickFormatter(format="0,0")
+    f.yaxis[0].formatter = NumeralTickFormatter(format="0,0" if bars.close.max() > 50 else "0.0000")
     return f
 
 # %% ../nbs/50_charts.ipynb #d9f32be9
