@@ -14,23 +14,27 @@ from ..data.orderflow import OrderFlow, trades_by_bar
 from ..measures import atr_state, atr_step_nb, is_pivot_nb, true_range_nb
 from .reading import Reading, Stream, certainty_nb, events_array, events_from_codes, RANK_MIN
 from .structure import (BLOCK, BOS, BREAKER, BY_DAY, BY_WEEK, CHOCH, DISPLACEMENT, E_BAR, E_HIGH, E_KIND, E_LOW, E_STATE, FLOW, FVG, INVERTED, KINDS, L_LEVEL,
-    L_UNBROKEN, NONE, OPEN, OTE, OTE_FROM, OTE_TO, POOL, Q_LEVEL, R_BOTTOM, R_LEG, R_TOP, STATES, SWEEP, Z_NEAR, age_blocks_nb, age_zones_nb, break_nb, leg_step_nb, nearest_edge_nb, note_entry_nb, note_nb,
-    open_zone_nb, range_step_nb, structure_state, sweep_levels_nb, swing_nb)
+    L_UNBROKEN, NONE, OPEN, OTE, OTE_FROM, OTE_TO, POOL, Q_LEVEL, R_BOTTOM, R_LEG, R_TOP, STATES, SWEEP, Z_NEAR, Z_WORTH, age_blocks_nb, age_zones_nb, break_nb, gap_scan_nb, leg_step_nb, note_entry_nb, note_nb,
+    range_step_nb, structure_state, sweep_levels_nb, swing_nb)
 from .profile import SURGE, day_numbers, flow_scan_nb, nearness_nb, period_scan_nb, period_state, profile_scan_nb, profile_state, squash_nb
 
 # %% ../../nbs/12_sensory.how.ipynb #4a8497b9
-_P_BODY, _P_EQUAL, _P_RIGHT, _P_MIDDLE, _P_EXTREME, _P_FADE, _P_VOTE_BARS = range(7)
-_X_SEEN, _X_UNIT, _X_TREND, _X_BROKE, _X_HIGH, _X_LOW, _X_HIGH2, _X_LOW2, _X_BODY, _X_VIEWED, _X_LAST, _X_BULL, _X_BEAR, _X_RUSH, _X_NORM, _X_SWEEP = range(16)
+_P_BODY, _P_EQUAL, _P_RIGHT, _P_EXTREME, _P_FADE, _P_VOTE_BARS = range(6)
+_X_SEEN, _X_UNIT, _X_TREND, _X_BROKE, _X_VIEWED, _X_LAST, _X_BULL, _X_BEAR, _X_RUSH, _X_NORM, _X_SWEEP = range(11)
 _FEATURES = ("trend", "break_fresh", "swing_high", "swing_low", "range_position", "leg", "ote", "displacement", "fvg_bull", "fvg_bear", "block_bull", "block_bear", "breaker_bull", "breaker_bear",
              "pool_high", "pool_low", "sweep", "votes_bull", "votes_bear", "day_position", "week_position", "poc", "value", "node", "high_node", "low_node", "imbalance", "impact")
-_SWEEP, _DAY, _POC, _IMBALANCE, _IMPACT = (3 + _FEATURES.index(name) for name in ("sweep", "day_position", "poc", "imbalance", "impact"))
+_GAPS, _SWEEP, _DAY, _POC, _IMBALANCE, _IMPACT = (3 + _FEATURES.index(name) for name in ("fvg_bull", "sweep", "day_position", "poc", "imbalance", "impact"))
 
-# %% ../../nbs/12_sensory.how.ipynb #55d1fa22
-_VOTES = np.zeros((2, KINDS.size, STATES.size))        # [0] for the buyers, [1] for the sellers
+# %% ../../nbs/12_sensory.how.ipynb #2bdee1b1
+_BULL, _BEAR, _SIZE, _ABOVE, _BELOW = range(5)
+_SAYS = np.zeros((KINDS.size * STATES.size, 5))         # what an event of kind k and state s says, in row k * 15 + s: a vote for the buyers, for the sellers; its size counts; it swept highs, lows
+_says = _SAYS.reshape(KINDS.size, STATES.size, 5)
 for _side in range(2):
-    for _kind in (BOS, CHOCH, DISPLACEMENT, OTE, FLOW): _VOTES[_side, _kind + _side] = 1.
-    for _kind in (FVG, BLOCK, BREAKER): _VOTES[_side, _kind + _side, OPEN] = 1.
-    _VOTES[_side, FVG + 1 - _side, INVERTED] = _VOTES[_side, SWEEP + 1 - _side] = 1.
+    for _kind in (BOS, CHOCH, DISPLACEMENT, OTE, FLOW): _says[_kind + _side, :, _side] = 1.
+    for _kind in (FVG, BLOCK, BREAKER): _says[_kind + _side, OPEN, _side] = 1.
+    _says[FVG + 1 - _side, INVERTED, _side] = _says[SWEEP + 1 - _side, :, _side] = 1.
+    _says[SWEEP + _side, :, _ABOVE + _side] = 1.
+    _says[[DISPLACEMENT + _side, SWEEP + _side], :, _SIZE] = _says[FVG + _side, OPEN, _SIZE] = 1.
 
 # %% ../../nbs/12_sensory.how.ipynb #cb5c6d9f
 @njit(cache=True, nogil=True)
@@ -39,11 +43,8 @@ def _verdict_nb(bull, bear):
     votes = 1. + (bull + bear)
     return (bull - bear) / votes, certainty_nb((bull - bear) / np.sqrt(votes))
 
-# %% ../../nbs/12_sensory.how.ipynb #ac40caff
-_SIZED = np.zeros((KINDS.size, STATES.size))           # 1 where an event adds its size to the rush
-for _side in range(2): _SIZED[DISPLACEMENT + _side] = _SIZED[SWEEP + _side] = _SIZED[FVG + _side, OPEN] = 1.
-
-_RANK_BINS, _RANK_BLOCK = 1024, 5                       # bins, and log2 of the bins in a block
+# %% ../../nbs/12_sensory.how.ipynb #66eb828e
+_RANK_BINS, _RANK_BLOCK = 1024, 5       # bins, and log2 of the bins in a block
 
 # %% ../../nbs/12_sensory.how.ipynb #b7da9929
 @njit(cache=True, nogil=True)
@@ -69,42 +70,41 @@ def _view_scan_nb(x, p, counts, ranks, found, events, high, low, close, rows):
     for i in range(close.size):
         t, bull, bear, size, above, below, value = start + i, 0., 0., 0., 0., 0., 0.
         while k < events and found[k, E_BAR] == t:
-            kind, state = int(found[k, E_KIND]), int(found[k, E_STATE])
-            bull, bear = bull + _VOTES[0, kind, state], bear + _VOTES[1, kind, state]
-            size += _SIZED[kind, state] * (found[k, E_HIGH] - found[k, E_LOW])
-            above, below, k = above + (kind == SWEEP), below + (kind == SWEEP + 1), k + 1
+            says = int(found[k, E_KIND] * STATES.size + found[k, E_STATE])
+            bull, bear, above, below = bull + _SAYS[says, _BULL], bear + _SAYS[says, _BEAR], above + _SAYS[says, _ABOVE], below + _SAYS[says, _BELOW]
+            size, k = size + _SAYS[says, _SIZE] * (found[k, E_HIGH] - found[k, E_LOW]), k + 1
         x[_X_BULL], x[_X_BEAR], x[_X_RUSH] = p[_P_FADE] * x[_X_BULL] + bull, p[_P_FADE] * x[_X_BEAR] + bear, p[_P_FADE] * x[_X_RUSH] + size
         x[_X_SWEEP] = (below - above) / (below + above) if below + above > 0. else p[_P_FADE] * x[_X_SWEEP]
         if t > 0:
             x[_X_NORM] += (true_range_nb(high[i], low[i], x[_X_LAST]) - x[_X_NORM]) / min(t, RANK_MIN)
             if x[_X_RUSH] > 0.: value = x[_X_RUSH] / (x[_X_RUSH] + x[_X_NORM])
-            rows[i, 1] = _rank_bins_step_nb(counts, ranks, t - 1, value)
-        else: rows[i, 1] = np.nan
-        rows[i, 0], rows[i, 2] = _verdict_nb(x[_X_BULL], x[_X_BEAR])
-        if t < RANK_MIN: rows[i, 0] = rows[i, 2] = np.nan
-        rows[i, _SWEEP], rows[i, _SWEEP + 1], rows[i, _SWEEP + 2], x[_X_LAST] = x[_X_SWEEP], squash_nb(x[_X_BULL], 1.), squash_nb(x[_X_BEAR], 1.), close[i]
+            rows[1, i] = _rank_bins_step_nb(counts, ranks, t - 1, value)
+        else: rows[1, i] = np.nan
+        rows[0, i], rows[2, i] = _verdict_nb(x[_X_BULL], x[_X_BEAR])
+        if t < RANK_MIN: rows[0, i] = rows[2, i] = np.nan
+        rows[_SWEEP, i], rows[_SWEEP + 1, i], rows[_SWEEP + 2, i], x[_X_LAST] = x[_X_SWEEP], squash_nb(x[_X_BULL], 1.), squash_nb(x[_X_BEAR], 1.), close[i]
     x[_X_VIEWED] = start + close.size
 
 # %% ../../nbs/12_sensory.how.ipynb #20894942
 @njit(cache=True, nogil=True)
 def _columns_nb(p, start, rows, levels, opened, close, unit):
-    "Turn the prices that `_scan_nb` left in rows (T, 31) into features; NaN while there is no ATR."
+    "Turn the prices that `_scan_nb` left in rows (31, T) into features; NaN while there is no ATR."
     for i in range(close.size):
-        c, u, top, bottom, leg = close[i], unit[i], rows[i, 7], rows[i, 8], rows[i, 9]
-        rows[i, 4] = p[_P_VOTE_BARS] / (p[_P_VOTE_BARS] + start + i - rows[i, 4]) if rows[i, 4] >= 0. else 0.
-        rows[i, 5], rows[i, 6], rows[i, 10] = squash_nb(rows[i, 5] - c, u), squash_nb(c + rows[i, 6], u), squash_nb(c - opened[i], u)
+        c, u, top, bottom, leg = close[i], unit[i], rows[7, i], rows[8, i], rows[9, i]
+        rows[4, i] = p[_P_VOTE_BARS] / (p[_P_VOTE_BARS] + start + i - rows[4, i]) if rows[4, i] >= 0. else 0.
+        rows[5, i], rows[6, i], rows[10, i] = squash_nb(rows[5, i] - c, u), squash_nb(c + rows[6, i], u), squash_nb(c - opened[i], u)
         span, back = top - bottom, top - c if leg > 0. else c - bottom
-        rows[i, 7], rows[i, 8], rows[i, 9] = (c - bottom) / span, leg, leg if back >= OTE_FROM * span and back <= OTE_TO * span else 0.
-        if not span > 0.: rows[i, 7] = rows[i, 8] = rows[i, 9] = np.nan
+        rows[7, i], rows[8, i], rows[9, i] = (c - bottom) / span, leg, leg if back >= OTE_FROM * span and back <= OTE_TO * span else 0.
+        if not span > 0.: rows[7, i] = rows[8, i] = rows[9, i] = np.nan
         for k in range(8):
-            edge, price = rows[i, 11 + k], -c if k & 1 else c
+            edge, price = rows[11 + k, i], -c if k & 1 else c
             away = edge - price if k >= POOL else price - edge
-            rows[i, 11 + k] = 0. if edge == 0. else nearness_nb(max(away, 0.), u)
+            rows[11 + k, i] = 0. if edge == 0. else nearness_nb(max(away, 0.), u)
         for k in range(2):
             half = .5 * (levels[i, 2 * k] - levels[i, 2 * k + 1])
-            rows[i, _DAY + k] = squash_nb(c - levels[i, 2 * k + 1] - half, half)
+            rows[_DAY + k, i] = squash_nb(c - levels[i, 2 * k + 1] - half, half)
         if np.isnan(u):
-            for k in range(3, _POC): rows[i, k] = np.nan
+            for k in range(3, _POC): rows[k, i] = np.nan
 
 # %% ../../nbs/12_sensory.how.ipynb #25af7eb6
 @njit(cache=True, nogil=True)
@@ -120,20 +120,23 @@ def _outside_nb(swept, surge, levels, i, t, high, low, close, found, n):
 
 # %% ../../nbs/12_sensory.how.ipynb #31293642
 @njit(cache=True, nogil=True)
-def _scan_nb(x, p, books, live, legs, reach, highs, lows, bodies, strength, opened, high, low, close, levels, swept, surge, rows, unit, found):
-    "Scan (T,) bars into rows (T, 31), ATR (T,) and events; how many. The state moves on."
-    n, seen, right, extreme, wick, slot = 0, int(x[_X_SEEN]), int(p[_P_RIGHT]), p[_P_EXTREME] > 0., p[_P_MIDDLE] == 0., int(x[_X_SEEN]) % highs.size
+def _scan_nb(x, p, books, live, legs, reach, highs, lows, bodies, strength, gaps, n_gaps, opened, high, low, close, levels, swept, surge, rows, unit, found):
+    "Scan (T,) bars into rows (31, T), ATR (T,) and events, the gaps' among them; how many. The state moves on."
+    n, seen, right, extreme, slot, done = 0, int(x[_X_SEEN]), int(p[_P_RIGHT]), p[_P_EXTREME] > 0., int(x[_X_SEEN]) % highs.size, 0
     for i in range(close.size):
         t, o, h, l, c = seen + i, opened[i], high[i], low[i], close[i]
         unit[i] = atr_step_nb(strength, h, l, c)
+        while done < n_gaps and gaps[done, E_BAR] == t:
+            for k in range(7): found[n, k] = gaps[done, k]
+            n, done = n + 1, done + 1
         for side in range(2):
-            for kind in (BREAKER + side, FVG + side):
-                if live[kind] and books[kind, live[kind] - 1, Z_NEAR] >= l: n = age_zones_nb(books, live, kind, l, c, t, found, n)
+            kind = BREAKER + side
+            if live[kind] and books[kind, live[kind] - 1, Z_NEAR] >= l: n, live[kind] = age_zones_nb(books[kind], live[kind], kind, l, c, t, found, n)
             o, h, l, c = -o, -l, -h, -c
         for side in range(2):
             zone, level = live[BLOCK + side], live[POOL + side]
             if zone and books[BLOCK + side, zone - 1, Z_NEAR] >= l: n = age_blocks_nb(books, live, side, l, c, t, found, n)
-            if level and books[POOL + side, level - 1, Q_LEVEL] < h: n = sweep_levels_nb(books, live, side, h, c, t, found, n)
+            if level and books[POOL + side, level - 1, Q_LEVEL] < h: n, live[POOL + side] = sweep_levels_nb(books[POOL + side], level, side, h, c, t, found, n)
             if c - o > p[_P_BODY] * x[_X_UNIT]: n = note_nb(found, n, DISPLACEMENT + side, NONE, t, t, c, o, c)
             leg_step_nb(legs, side, o, h, l, c, t, extreme)
             if legs[side, L_UNBROKEN] == 1. and c > legs[side, L_LEVEL]:
@@ -141,18 +144,19 @@ def _scan_nb(x, p, books, live, legs, reach, highs, lows, bodies, strength, open
                 n = break_nb(legs, books, live, BOS if sign * x[_X_TREND] >= 0. else CHOCH, side, h, l, t, found, n)
                 x[_X_TREND], x[_X_BROKE] = sign, t
             o, h, l, c = -o, -l, -h, -c
-        if l > x[_X_HIGH2] and (wick or x[_X_BODY] > 0.): n = open_zone_nb(books, live, FVG, l, x[_X_HIGH2], t - 1, t, found, n)
-        if h < x[_X_LOW2] and (wick or x[_X_BODY] < 0.): n = open_zone_nb(books, live, FVG + 1, -h, -x[_X_LOW2], t - 1, t, found, n)
         highs[slot], lows[slot], bodies[slot] = h, -l, c - o
         at = slot - right if slot >= right else slot - right + highs.size
         if highs[at] >= h and is_pivot_nb(highs, t, right): n = swing_nb(books, live, legs, reach, 0, highs, lows, bodies, at, t - right, p[_P_EQUAL] * unit[i], t, extreme, found, n)
         if lows[at] >= -l and is_pivot_nb(lows, t, right): n = swing_nb(books, live, legs, reach, 1, lows, highs, bodies, at, t - right, p[_P_EQUAL] * unit[i], t, extreme, found, n)
         if range_step_nb(reach, h, l, c, t): n = note_entry_nb(reach, c, t, found, n)
         if swept[i, 0] or swept[i, 1] or surge[i] != 0.: n = _outside_nb(swept, surge, levels, i, t, h, l, c, found, n)
-        rows[i, 3], rows[i, 4], rows[i, 5], rows[i, 6] = x[_X_TREND], x[_X_BROKE], legs[0, L_LEVEL], legs[1, L_LEVEL]
-        rows[i, 7], rows[i, 8], rows[i, 9] = reach[R_TOP], reach[R_BOTTOM], reach[R_LEG]
-        for kind in range(8): rows[i, 11 + kind] = nearest_edge_nb(books, live, kind)
-        x[_X_HIGH2], x[_X_LOW2], x[_X_HIGH], x[_X_LOW], x[_X_BODY], x[_X_UNIT] = x[_X_HIGH], x[_X_LOW], h, l, c - o, unit[i]
+        rows[3, i], rows[4, i], rows[5, i], rows[6, i] = x[_X_TREND], x[_X_BROKE], legs[0, L_LEVEL], legs[1, L_LEVEL]
+        rows[7, i], rows[8, i], rows[9, i] = reach[R_TOP], reach[R_BOTTOM], reach[R_LEG]
+        for kind in range(BLOCK, POOL + 2):
+            k = live[kind] - 1
+            while k >= 0 and books[kind, k, Z_WORTH] <= 1.: k -= 1
+            rows[11 + kind, i] = books[kind, k, Z_NEAR] if k >= 0 else 0.
+        x[_X_UNIT] = unit[i]
         slot = slot + 1 if slot + 1 < highs.size else 0
     x[_X_SEEN] = seen + close.size
     return n
@@ -167,14 +171,14 @@ def _check_arguments(whole: dict, positive: dict):
 
 # %% ../../nbs/12_sensory.how.ipynb #d4d16926
 def _surges(tape: dict, f, span: float, bars: Bars, flow) -> tuple:
-    "Imbalance and impact (T, 2) of the trades inside the bars, and surges (T,); NaN and 0 without flow. The tape remembers the last trade."
+    "Imbalance, lambda and deviation (3, T) of the trades inside the bars, and surges (T,); NaN and 0 without flow. The tape remembers the last trade."
     if tape["known"] and tape["flow"] != (flow is not None):
         raise DataError(f"a stream with order flow goes on with it, and one without stays without: {bars.symbol} changed; pass an empty OrderFlow for bars without trades, or open another stream")
-    if flow is None: return np.full((len(bars), 3), np.nan), np.zeros(len(bars))
-    inside, rows = trades_by_bar(flow, bars.time, tape["price"], tape["side"]), np.empty((len(bars), 4))
+    if flow is None: return np.full((3, len(bars)), np.nan), np.zeros(len(bars))
+    inside, rows = trades_by_bar(flow, bars.time, tape["price"], tape["side"]), np.empty((4, len(bars)))
     flow_scan_nb(f, span, inside.signed, inside.volume, bars.close, rows)
     tape["price"], tape["side"] = inside.price, inside.side
-    return rows[:, :3], np.nan_to_num(rows[:, 3])
+    return rows[:3], np.nan_to_num(rows[3])
 
 # %% ../../nbs/12_sensory.how.ipynb #7c3cc88b
 def stream(symbol: str, *, swing_left: int = 5, swing_right: int = 5, atr_bars: int = 14, displacement_atr: float = 1.5, equal_atr: float = .1, middle_candle: bool = False, extreme_block: bool = False,
@@ -188,25 +192,27 @@ def stream(symbol: str, *, swing_left: int = 5, swing_right: int = 5, atr_bars: 
     _check_arguments({"swing_left": (swing_left, 1), "swing_right": (swing_right, 1), "atr_bars": (atr_bars, 2), "book_rows": (book_rows, 1), "rank_bars": (rank_bars, RANK_MIN),
                       "profile_bars": (profile_bars, 2), "flow_bars": (flow_bars, 2), "vote_bars": (vote_bars, 1)}, {"displacement_atr": displacement_atr, "equal_atr": equal_atr})
     day_numbers(np.array([0]), zone)                        # an unknown zone is refused here
-    p = np.array([displacement_atr, equal_atr, swing_right, middle_candle, extreme_block, .5 ** (1 / vote_bars), vote_bars])
-    x, counts = np.zeros(16), np.zeros(_RANK_BINS + (_RANK_BINS >> _RANK_BLOCK), np.int64)
-    x[[_X_UNIT, _X_BROKE, _X_HIGH, _X_LOW, _X_HIGH2, _X_LOW2]] = np.nan
-    state = x, p, *structure_state(swing_left + 1 + swing_right, book_rows), atr_state(atr_bars)
+    p = np.array([displacement_atr, equal_atr, swing_right, extreme_block, .5 ** (1 / vote_bars), vote_bars])
+    x, counts = np.zeros(11), np.zeros(_RANK_BINS + (_RANK_BINS >> _RANK_BLOCK), np.int64)
+    x[[_X_UNIT, _X_BROKE]] = np.nan
+    (books, live, *rest), past = structure_state(swing_left + 1 + swing_right, book_rows), np.r_[0., np.full(5, np.nan)]
+    state = x, p, books, live, *rest, atr_state(atr_bars)
     ranks, periods, profile, f, tape = np.zeros(rank_bars, np.int64), period_state(), profile_state(profile_bars), np.zeros(8), {"known": False, "flow": False, "price": np.nan, "side": 0}
     def scan(bars, flow=None):
         T, start = len(bars), int(x[_X_SEEN])
-        rows, unit, levels, swept, found = np.empty((T, 3 + len(_FEATURES))), np.empty(T), np.empty((T, 4)), np.empty((T, 2), np.int8), np.empty((27 * T + 32 * book_rows, 7))
+        rows, unit, levels, swept, found = np.empty((3 + len(_FEATURES), T)), np.empty(T), np.empty((T, 4)), np.empty((T, 2), np.int8), np.empty((2, 27 * T + 32 * book_rows, 7))
         moved, surge = _surges(tape, f, float(flow_bars), bars, flow)
         tape["known"], tape["flow"] = True, flow is not None
-        if bars.close_only: return np.full(rows.shape, np.nan), events_array()
+        if bars.close_only: return np.full((T, len(rows)), np.nan), events_array()
         period_scan_nb(periods, day_numbers(bars.time, zone), bars.high, bars.low, bars.close, levels, swept)
-        n = _scan_nb(*state, bars.open, bars.high, bars.low, bars.close, levels, swept, surge, rows, unit, found)
-        _view_scan_nb(x, p, counts, ranks, found, n, bars.high, bars.low, bars.close, rows)
+        n = gap_scan_nb(past, books[FVG], books[FVG + 1], live, bars.open, bars.high, bars.low, bars.close, middle_candle, rows[_GAPS:_GAPS + 2], found[0])
+        n = _scan_nb(*state, found[0], n, bars.open, bars.high, bars.low, bars.close, levels, swept, surge, rows, unit, found[1])
+        _view_scan_nb(x, p, counts, ranks, found[1], n, bars.high, bars.low, bars.close, rows)
         _columns_nb(p, start, rows, levels, bars.open, bars.close, unit)
-        profile_scan_nb(*profile, bars.high, bars.low, bars.close, bars.volume, unit, rows[:, _POC:_IMBALANCE])
-        push = moved[:, 1] * moved[:, 2]                    # price that a usual surge moves
-        rows[:, _IMBALANCE], rows[:, _IMPACT] = moved[:, 0], np.divide(push, abs(push) + unit, out=0. * push, where=push != 0)
-        return rows, events_from_codes(KINDS, STATES, found[:n], start)
+        profile_scan_nb(*profile, bars.high, bars.low, bars.close, bars.volume, unit, rows[_POC:_IMBALANCE])
+        push = moved[1] * moved[2]                    # price that a usual surge moves
+        rows[_IMBALANCE], rows[_IMPACT] = moved[0], np.divide(push, abs(push) + unit, out=0. * push, where=push != 0)
+        return rows.T, events_from_codes(KINDS, STATES, found[1, :n], start)
     return Stream(symbol, "how", _FEATURES, scan)
 
 # %% ../../nbs/12_sensory.how.ipynb #3ade411b

@@ -6,12 +6,13 @@
 __all__ = ['KINDS', 'FVG', 'BLOCK', 'BREAKER', 'POOL', 'SWING', 'BOS', 'CHOCH', 'DISPLACEMENT', 'SWEEP', 'OTE', 'FLOW', 'STATES',
            'NONE', 'OPEN', 'TOUCHED', 'HALVED', 'FILLED', 'INVERTED', 'EXPIRED', 'MITIGATED', 'BROKEN', 'GROWN',
            'SWEPT', 'BY_POOL', 'BY_SWING', 'BY_DAY', 'BY_WEEK', 'E_KIND', 'E_STATE', 'E_ABOUT', 'E_BAR', 'E_LEVEL',
-           'E_LOW', 'E_HIGH', 'Z_NEAR', 'Z_FAR', 'Z_STATE', 'Z_ABOUT', 'Z_WORTH', 'L_LEVEL', 'L_ABOUT', 'L_UNBROKEN',
-           'L_LOWEST', 'L_TOP', 'L_BOTTOM', 'L_BLOCK', 'L_LAST_TOP', 'L_LAST_BOTTOM', 'L_LAST', 'L_USED', 'Q_LEVEL',
-           'Q_INNER', 'Q_SWEPT', 'Q_ABOUT', 'Q_TOUCHES', 'R_TOP', 'R_TOP_AT', 'R_BOTTOM', 'R_BOTTOM_AT', 'R_LEG',
-           'R_ENTERED', 'OTE_FROM', 'OTE_TO', 'note_nb', 'zone_state_nb', 'open_zone_nb', 'age_zones_nb', 'leg_step_nb',
+           'E_LOW', 'E_HIGH', 'Z_NEAR', 'Z_FAR', 'Z_STATE', 'Z_ABOUT', 'Z_WORTH', 'P_SEEN', 'P_HIGH', 'P_LOW',
+           'P_HIGH2', 'P_LOW2', 'P_BODY', 'L_LEVEL', 'L_ABOUT', 'L_UNBROKEN', 'L_LOWEST', 'L_TOP', 'L_BOTTOM',
+           'L_BLOCK', 'L_LAST_TOP', 'L_LAST_BOTTOM', 'L_LAST', 'L_USED', 'Q_LEVEL', 'Q_INNER', 'Q_SWEPT', 'Q_ABOUT',
+           'Q_TOUCHES', 'R_TOP', 'R_TOP_AT', 'R_BOTTOM', 'R_BOTTOM_AT', 'R_LEG', 'R_ENTERED', 'OTE_FROM', 'OTE_TO',
+           'note_nb', 'zone_state_nb', 'open_zone_nb', 'age_zones_nb', 'nearest_edge_nb', 'gap_scan_nb', 'leg_step_nb',
            'leg_start_nb', 'break_nb', 'age_blocks_nb', 'sweep_levels_nb', 'add_level_nb', 'range_step_nb',
-           'note_entry_nb', 'set_end_nb', 'swing_nb', 'nearest_edge_nb', 'structure_state']
+           'note_entry_nb', 'set_end_nb', 'swing_nb', 'structure_state']
 
 # %% ../../nbs/11_sensory.structure.ipynb #13dd765c
 import numpy as np
@@ -48,72 +49,100 @@ def zone_state_nb(near, far, low, close):
 
 # %% ../../nbs/11_sensory.structure.ipynb #1f1dfaca
 @njit(cache=True, nogil=True)
-def _note_zone_nb(books, kind, i, state, t, found, n):
+def _note_zone_nb(book, i, kind, state, t, found, n):
     "Note zone i of a book in `state`: its level is the middle."
-    near, far = books[kind, i, Z_NEAR], books[kind, i, Z_FAR]
-    return note_nb(found, n, kind, state, books[kind, i, Z_ABOUT], t, .5 * (near + far), far, near)
+    return note_nb(found, n, kind, state, book[i, Z_ABOUT], t, .5 * (book[i, Z_NEAR] + book[i, Z_FAR]), book[i, Z_FAR], book[i, Z_NEAR])
 
 @njit(cache=True, nogil=True)
-def _oldest_nb(books, kind):
-    "Row of a full book that is about the oldest bar."
-    old = 0
-    for i in range(1, books.shape[1]):
-        if books[kind, i, Z_ABOUT] < books[kind, old, Z_ABOUT]: old = i
-    return old
+def _move_nb(book, i, j):
+    "Copy row j of a book into row i."
+    book[i, 0], book[i, 1], book[i, 2], book[i, 3], book[i, 4] = book[j, 0], book[j, 1], book[j, 2], book[j, 3], book[j, 4]
 
 # %% ../../nbs/11_sensory.structure.ipynb #db9e3ebb
 @njit(cache=True, nogil=True)
-def _remove_nb(books, live, kind, i):
-    "Take row i out of a book."
-    live[kind] -= 1
-    for j in range(i, live[kind]):
-        for k in range(5): books[kind, j, k] = books[kind, j + 1, k]
+def _oldest_nb(book):
+    "Row of a full book that is about the oldest bar."
+    old = 0
+    for i in range(1, len(book)):
+        if book[i, Z_ABOUT] < book[old, Z_ABOUT]: old = i
+    return old
+
+@njit(cache=True, nogil=True)
+def _remove_nb(book, count, i):
+    "Take row i out of the first `count`; how many are left."
+    for j in range(i, count - 1): _move_nb(book, j, j + 1)
+    return count - 1
 
 # %% ../../nbs/11_sensory.structure.ipynb #08c3df9e
 @njit(cache=True, nogil=True)
-def open_zone_nb(books, live, kind, near, far, about, t, found, n):
-    "Open a zone in its sorted place and note it; a full book loses its oldest first."
-    if live[kind] == books.shape[1]:
-        old = _oldest_nb(books, kind)
-        n = _note_zone_nb(books, kind, old, EXPIRED, t, found, n)
-        _remove_nb(books, live, kind, old)
-    i = live[kind]
-    live[kind] += 1
-    while i > 0 and books[kind, i - 1, Z_NEAR] > near:
-        for k in range(5): books[kind, i, k] = books[kind, i - 1, k]
+def open_zone_nb(book, count, kind, near, far, about, t, found, n):
+    "Open a zone in its sorted place among the first `count` and note it; a full book loses its oldest first. (Events, zones)."
+    if count == len(book):
+        old = _oldest_nb(book)
+        n = _note_zone_nb(book, old, kind, EXPIRED, t, found, n)
+        count = _remove_nb(book, count, old)
+    i = count
+    while i > 0 and book[i - 1, Z_NEAR] > near:
+        _move_nb(book, i, i - 1)
         i -= 1
-    books[kind, i, Z_NEAR], books[kind, i, Z_FAR], books[kind, i, Z_STATE], books[kind, i, Z_ABOUT], books[kind, i, Z_WORTH] = near, far, OPEN, about, 2.
-    return _note_zone_nb(books, kind, i, OPEN, t, found, n)
+    book[i, Z_NEAR], book[i, Z_FAR], book[i, Z_STATE], book[i, Z_ABOUT], book[i, Z_WORTH] = near, far, OPEN, about, 2.
+    return _note_zone_nb(book, i, kind, OPEN, t, found, n), count + 1
 
 # %% ../../nbs/11_sensory.structure.ipynb #2f722c07
 @njit(cache=True, nogil=True)
-def age_zones_nb(books, live, kind, low, close, t, found, n):
-    "What a bar does to the zones of one book, nearest first."
-    i, gone, end = live[kind] - 1, 0, INVERTED if kind < BLOCK else BROKEN
-    while i >= 0 and books[kind, i, Z_NEAR] >= low:
-        state = zone_state_nb(books[kind, i, Z_NEAR], books[kind, i, Z_FAR], low, close)
-        if kind >= BLOCK: state = BROKEN if state == INVERTED else MITIGATED
-        gone += state == end
-        if state > books[kind, i, Z_STATE]:
-            books[kind, i, Z_STATE] = state
-            if state == FILLED: books[kind, i, Z_WORTH] = 0.
-            n = _note_zone_nb(books, kind, i, state, t, found, n)
-        i -= 1
-    if gone: _sweep_out_nb(books, live, kind, i + 1, end)
-    return n
+def _keep_alive_nb(book, count, first, end):
+    "Drop the zones from row `first` on whose life has ended; how many are left."
+    kept = first
+    for i in range(first, count):
+        if book[i, Z_STATE] != end:
+            if kept < i: _move_nb(book, kept, i)
+            kept += 1
+    return kept
 
 # %% ../../nbs/11_sensory.structure.ipynb #0a1ecad0
 @njit(cache=True, nogil=True)
-def _sweep_out_nb(books, live, kind, first, end):
-    "Drop the zones from row `first` on whose life has ended."
-    kept = first
-    for i in range(first, live[kind]):
-        if books[kind, i, Z_STATE] == end: continue
-        for k in range(5): books[kind, kept, k] = books[kind, i, k]
-        kept += 1
-    live[kind] = kept
+def age_zones_nb(book, count, kind, low, close, t, found, n):
+    "What a bar does to the first `count` zones of a book, nearest first. (Events, zones left)."
+    i, gone, gap = count - 1, False, kind < BLOCK
+    while i >= 0 and book[i, Z_NEAR] >= low:
+        state = zone_state_nb(book[i, Z_NEAR], book[i, Z_FAR], low, close)
+        gone = gone or state == INVERTED
+        if not gap: state = BROKEN if state == INVERTED else MITIGATED
+        if state > book[i, Z_STATE]:
+            book[i, Z_STATE] = state
+            if state == FILLED: book[i, Z_WORTH] = 0.
+            n = _note_zone_nb(book, i, kind, state, t, found, n)
+        i -= 1
+    return n, _keep_alive_nb(book, count, i + 1, INVERTED if gap else BROKEN) if gone else count
 
-# %% ../../nbs/11_sensory.structure.ipynb #b0bfafbb
+# %% ../../nbs/11_sensory.structure.ipynb #9061ff78
+@njit(cache=True, nogil=True)
+def nearest_edge_nb(book, count):
+    "Near edge of the nearest of `count` zones that is worth something, mirrored on the lower side; 0, which no price is, when there is none."
+    i = count - 1
+    while i >= 0 and book[i, Z_WORTH] <= 1.: i -= 1
+    return book[i, Z_NEAR] if i >= 0 else 0.
+
+P_SEEN, P_HIGH, P_LOW, P_HIGH2, P_LOW2, P_BODY = range(6)
+
+@njit(cache=True, nogil=True)
+def gap_scan_nb(past, bulls, bears, live, opened, high, low, close, middle, edges, found):
+    "Scan (T,) bars for gaps and their lives; events, and near edges (2, T) of the nearest gaps that are not spent. How many events."
+    n, start, up, down = 0, int(past[P_SEEN]), live[FVG], live[FVG + 1]
+    h1, l1, h2, l2, body = past[P_HIGH], past[P_LOW], past[P_HIGH2], past[P_LOW2], past[P_BODY]
+    for i in range(close.size):
+        t, h, l, c = start + i, high[i], low[i], close[i]
+        if up and bulls[up - 1, Z_NEAR] >= l: n, up = age_zones_nb(bulls, up, FVG, l, c, t, found, n)
+        if down and bears[down - 1, Z_NEAR] >= -h: n, down = age_zones_nb(bears, down, FVG + 1, -h, -c, t, found, n)
+        if l > h2 and (body > 0. or not middle): n, up = open_zone_nb(bulls, up, FVG, l, h2, t - 1, t, found, n)
+        if h < l2 and (body < 0. or not middle): n, down = open_zone_nb(bears, down, FVG + 1, -h, -l2, t - 1, t, found, n)
+        edges[0, i], edges[1, i] = nearest_edge_nb(bulls, up), nearest_edge_nb(bears, down)
+        h1, l1, h2, l2, body = h, l, h1, l1, c - opened[i]
+    past[P_SEEN], past[P_HIGH], past[P_LOW], past[P_HIGH2], past[P_LOW2], past[P_BODY] = start + close.size, h1, l1, h2, l2, body
+    live[FVG], live[FVG + 1] = up, down
+    return n
+
+# %% ../../nbs/11_sensory.structure.ipynb #00e7aa2c
 L_LEVEL, L_ABOUT, L_UNBROKEN, L_LOWEST, L_TOP, L_BOTTOM, L_BLOCK, L_LAST_TOP, L_LAST_BOTTOM, L_LAST, L_USED = range(11)
 
 @njit(cache=True, nogil=True)
@@ -124,7 +153,7 @@ def leg_step_nb(legs, side, opened, high, low, close, t, extreme):
         legs[side, L_LOWEST], legs[side, L_BLOCK] = low, legs[side, L_LAST]
         legs[side, L_TOP], legs[side, L_BOTTOM] = legs[side, L_LAST_TOP], legs[side, L_LAST_BOTTOM]
 
-# %% ../../nbs/11_sensory.structure.ipynb #6ac31730
+# %% ../../nbs/11_sensory.structure.ipynb #8fbbf8bb
 @njit(cache=True, nogil=True)
 def leg_start_nb(legs, side, highs, lows, bodies, slot, about, t, extreme):
     "Start the leg of a swing of bar `about`, in `slot` of the rings, with the bars up to t. Rings of the lower side come swapped; bodies do not."
@@ -139,7 +168,7 @@ def leg_start_nb(legs, side, highs, lows, bodies, slot, about, t, extreme):
         if slot == highs.size: slot = 0
     legs[side, L_LOWEST], legs[side, L_BLOCK], legs[side, L_LAST] = -lowest, block, last
 
-# %% ../../nbs/11_sensory.structure.ipynb #a9088b2c
+# %% ../../nbs/11_sensory.structure.ipynb #c0db0e67
 @njit(cache=True, nogil=True)
 def break_nb(legs, books, live, kind, side, high, low, t, found, n):
     "Note the break of a side's swing by bar t as `kind`, BOS or CHOCH, and open its order block unless it has none or had it before."
@@ -147,81 +176,80 @@ def break_nb(legs, books, live, kind, side, high, low, t, found, n):
     n = note_nb(found, n, kind + side, NONE, t, t, legs[side, L_LEVEL], low, high)
     if legs[side, L_BLOCK] < 0. or legs[side, L_BLOCK] == legs[side, L_USED]: return n
     legs[side, L_USED] = legs[side, L_BLOCK]
-    return open_zone_nb(books, live, BLOCK + side, legs[side, L_TOP], legs[side, L_BOTTOM], legs[side, L_BLOCK], t, found, n)
+    n, live[BLOCK + side] = open_zone_nb(books[BLOCK + side], live[BLOCK + side], BLOCK + side, legs[side, L_TOP], legs[side, L_BOTTOM], legs[side, L_BLOCK], t, found, n)
+    return n
 
-# %% ../../nbs/11_sensory.structure.ipynb #375530c4
+# %% ../../nbs/11_sensory.structure.ipynb #97107b48
 @njit(cache=True, nogil=True)
 def age_blocks_nb(books, live, side, low, close, t, found, n):
     "What a bar does to the order blocks of one side; each that breaks opens as a breaker of the other."
     first = n
-    n = age_zones_nb(books, live, BLOCK + side, low, close, t, found, n)
+    n, live[BLOCK + side] = age_zones_nb(books[BLOCK + side], live[BLOCK + side], BLOCK + side, low, close, t, found, n)
+    kind = BREAKER + 1 - side
     for k in range(first, n):
         if found[k, E_STATE] == BROKEN:
             near, far = (found[k, E_HIGH], found[k, E_LOW]) if side else (-found[k, E_LOW], -found[k, E_HIGH])
-            n = open_zone_nb(books, live, BREAKER + 1 - side, near, far, found[k, E_ABOUT], t, found, n)
+            n, live[kind] = open_zone_nb(books[kind], live[kind], kind, near, far, found[k, E_ABOUT], t, found, n)
     return n
 
-# %% ../../nbs/11_sensory.structure.ipynb #ad960868
+# %% ../../nbs/11_sensory.structure.ipynb #79c919ed
 Q_LEVEL, Q_INNER, Q_SWEPT, Q_ABOUT, Q_TOUCHES = range(5)        # bar and worth stand where a zone has them: a level of one swing is worth nothing
 
 @njit(cache=True, nogil=True)
-def _note_pool_nb(books, kind, i, state, t, found, n):
+def _note_pool_nb(book, i, side, state, t, found, n):
     "Note pool i of a book in `state`, from its innermost to its outermost swing."
-    return note_nb(found, n, kind, state, books[kind, i, Q_ABOUT], t, books[kind, i, Q_LEVEL], books[kind, i, Q_INNER], books[kind, i, Q_LEVEL])
+    return note_nb(found, n, POOL + side, state, book[i, Q_ABOUT], t, book[i, Q_LEVEL], book[i, Q_INNER], book[i, Q_LEVEL])
 
-# %% ../../nbs/11_sensory.structure.ipynb #0157bbbf
+# %% ../../nbs/11_sensory.structure.ipynb #af74bca6
 @njit(cache=True, nogil=True)
-def sweep_levels_nb(books, live, side, high, close, t, found, n):
-    "What a bar does to the levels of one side: sweeps, and pools that end. A sweep reaches from its level to the bar's high."
-    kind, i = POOL + side, live[POOL + side] - 1
-    while i >= 0 and books[kind, i, Q_LEVEL] < high:
-        level, pool = books[kind, i, Q_LEVEL], books[kind, i, Q_TOUCHES] > 1.
+def sweep_levels_nb(book, count, side, high, close, t, found, n):
+    "What a bar does to the levels of one side: sweeps, from their level to the bar's high, and pools that end. (Events, levels left)."
+    i = count - 1
+    while i >= 0 and book[i, Q_LEVEL] < high:
+        level, pool = book[i, Q_LEVEL], book[i, Q_TOUCHES] > 1.
         back = close <= level
-        if back and books[kind, i, Q_SWEPT] == 0.:
-            books[kind, i, Q_SWEPT] = 1.
+        if back and book[i, Q_SWEPT] == 0.:
+            book[i, Q_SWEPT] = 1.
             n = note_nb(found, n, SWEEP + side, BY_POOL if pool else BY_SWING, t, t, level, level, high)
-        if pool: n = _note_pool_nb(books, kind, i, SWEPT if back else BROKEN, t, found, n)
-        if pool or not back: _remove_nb(books, live, kind, i)
+        if pool: n = _note_pool_nb(book, i, side, SWEPT if back else BROKEN, t, found, n)
+        if pool or not back: count = _remove_nb(book, count, i)
         i -= 1
-    return n
+    return n, count
 
-# %% ../../nbs/11_sensory.structure.ipynb #8b34ed49
+# %% ../../nbs/11_sensory.structure.ipynb #4612534d
 @njit(cache=True, nogil=True)
-def _partner_nb(books, kind, count, i, level, tolerance):
+def _partner_nb(book, count, i, level, tolerance):
     "Row of the level next to `level`, whose place is i, if it is near enough; else -1."
-    above = books[kind, i - 1, Q_LEVEL] - level if i > 0 else np.inf
-    below = level - books[kind, i, Q_LEVEL] if i < count else np.inf
+    above = book[i - 1, Q_LEVEL] - level if i > 0 else np.inf
+    below = level - book[i, Q_LEVEL] if i < count else np.inf
     if min(above, below) <= tolerance: return i - 1 if above <= below else i
     return -1
 
 @njit(cache=True, nogil=True)
-def _join_nb(books, kind, j, level, about, t, found, n):
-    "Add a swing to the level of row j and note the pool that this opens or makes grow."
-    books[kind, j, Q_LEVEL], books[kind, j, Q_INNER] = max(books[kind, j, Q_LEVEL], level), min(books[kind, j, Q_INNER], level)
-    books[kind, j, Q_ABOUT], books[kind, j, Q_SWEPT] = about, 0.
-    books[kind, j, Q_TOUCHES] += 1.
-    return _note_pool_nb(books, kind, j, OPEN if books[kind, j, Q_TOUCHES] == 2. else GROWN, t, found, n)
+def _join_nb(book, i, side, level, about, t, found, n):
+    "Add a swing to level i and note the pool that this opens or makes grow."
+    book[i, Q_LEVEL], book[i, Q_INNER] = max(book[i, Q_LEVEL], level), min(book[i, Q_INNER], level)
+    book[i, Q_ABOUT], book[i, Q_SWEPT], book[i, Q_TOUCHES] = about, 0., book[i, Q_TOUCHES] + 1.
+    return _note_pool_nb(book, i, side, OPEN if book[i, Q_TOUCHES] == 2. else GROWN, t, found, n)
 
-# %% ../../nbs/11_sensory.structure.ipynb #af74bca6
+# %% ../../nbs/11_sensory.structure.ipynb #9a669f46
 @njit(cache=True, nogil=True)
-def add_level_nb(books, live, side, level, about, tolerance, t, found, n):
-    "Add a confirmed swing to the levels of its side. A full book loses its oldest; a pool says so, a single swing has nothing to say."
-    kind, i = POOL + side, live[POOL + side]
-    while i > 0 and books[kind, i - 1, Q_LEVEL] < level: i -= 1
-    j = _partner_nb(books, kind, live[kind], i, level, tolerance)
-    if j >= 0: return _join_nb(books, kind, j, level, about, t, found, n)
-    if live[kind] == books.shape[1]:
-        old = _oldest_nb(books, kind)
-        if books[kind, old, Q_TOUCHES] > 1.: n = _note_pool_nb(books, kind, old, EXPIRED, t, found, n)
-        _remove_nb(books, live, kind, old)
+def add_level_nb(book, count, side, level, about, tolerance, t, found, n):
+    "Add a confirmed swing to the levels of its side. A full book loses its oldest; a pool says so, a single swing has nothing to say. (Events, levels)."
+    i = count
+    while i > 0 and book[i - 1, Q_LEVEL] < level: i -= 1
+    partner = _partner_nb(book, count, i, level, tolerance)
+    if partner >= 0: return _join_nb(book, partner, side, level, about, t, found, n), count
+    if count == len(book):
+        old = _oldest_nb(book)
+        if book[old, Q_TOUCHES] > 1.: n = _note_pool_nb(book, old, side, EXPIRED, t, found, n)
+        count = _remove_nb(book, count, old)
         i -= old < i
-    for j in range(live[kind], i, -1):
-        for k in range(5): books[kind, j, k] = books[kind, j - 1, k]
-    books[kind, i, Q_LEVEL], books[kind, i, Q_INNER], books[kind, i, Q_SWEPT], books[kind, i, Q_ABOUT], books[kind, i, Q_TOUCHES] = level, level, 0., about, 1.
-    live[kind] += 1
-    return n
+    for j in range(count, i, -1): _move_nb(book, j, j - 1)
+    book[i, Q_LEVEL], book[i, Q_INNER], book[i, Q_SWEPT], book[i, Q_ABOUT], book[i, Q_TOUCHES] = level, level, 0., about, 1.
+    return n, count + 1
 
-# %% ../../nbs/11_sensory.structure.ipynb #e9e68ad5
+# %% ../../nbs/11_sensory.structure.ipynb #fc1d0039
 R_TOP, R_TOP_AT, R_BOTTOM, R_BOTTOM_AT, R_LEG, R_ENTERED = range(6)
 OTE_FROM, OTE_TO = .62, .79
 
@@ -237,7 +265,7 @@ def range_step_nb(reach, high, low, close, t):
     if enters: reach[R_ENTERED] = 1.
     return enters
 
-# %% ../../nbs/11_sensory.structure.ipynb #66af85fe
+# %% ../../nbs/11_sensory.structure.ipynb #9ad1910b
 @njit(cache=True, nogil=True)
 def note_entry_nb(reach, close, t, found, n):
     "Note an optimal trade entry at `close`, with its zone."
@@ -251,7 +279,7 @@ def set_end_nb(reach, side, level, at):
     if side == 0 and (level != reach[R_TOP] or at != reach[R_TOP_AT]): reach[R_TOP], reach[R_TOP_AT], reach[R_ENTERED] = level, at, 0.
     if side == 1 and (-level != reach[R_BOTTOM] or at != reach[R_BOTTOM_AT]): reach[R_BOTTOM], reach[R_BOTTOM_AT], reach[R_ENTERED] = -level, at, 0.
 
-# %% ../../nbs/11_sensory.structure.ipynb #1b199113
+# %% ../../nbs/11_sensory.structure.ipynb #f762ad6b
 @njit(cache=True, nogil=True)
 def swing_nb(books, live, legs, reach, side, highs, lows, bodies, slot, about, tolerance, t, extreme, found, n):
     "A swing of bar `about`, in `slot` of the rings, is confirmed by bar t. Rings of the lower side come swapped."
@@ -259,17 +287,10 @@ def swing_nb(books, live, legs, reach, side, highs, lows, bodies, slot, about, t
     n = note_nb(found, n, SWING + side, NONE, about, t, level, -lows[slot], level)
     leg_start_nb(legs, side, highs, lows, bodies, slot, about, t, extreme)
     set_end_nb(reach, side, level, about)
-    return add_level_nb(books, live, side, level, about, tolerance, t, found, n)
+    n, live[POOL + side] = add_level_nb(books[POOL + side], live[POOL + side], side, level, about, tolerance, t, found, n)
+    return n
 
-# %% ../../nbs/11_sensory.structure.ipynb #f762ad6b
-@njit(cache=True, nogil=True)
-def nearest_edge_nb(books, live, kind):
-    "Near edge of the nearest zone of a book that is worth something, mirrored on the lower side; 0 when there is none."
-    i = live[kind] - 1
-    while i >= 0 and books[kind, i, Z_WORTH] <= 1.: i -= 1
-    return books[kind, i, Z_NEAR] if i >= 0 else 0.
-
-# %% ../../nbs/11_sensory.structure.ipynb #1c8632a9
+# %% ../../nbs/11_sensory.structure.ipynb #ae9fa227
 def structure_state(width: int, zones: int) -> tuple:
     """Fresh state of the structure kernels.
 
