@@ -224,7 +224,7 @@ EPISODE = np.dtype([("kind", "U24"), ("start", "i8"), ("end", "i8"), ("confirm",
 def episodes_array(rows: list) -> np.ndarray:
     """Episodes as one structured array, in the order in which they became known.
 
-    rows : E tuples with the fields of EPISODE: kind (<= 24 characters), first and last instant and the instant that confirmed it (ns UTC), side of the manipulator,
+    rows : E tuples with the fields of EPISODE: kind (<= 24 characters), first and last instant and the instant that confirmed it (ns UTC), side of the manipulator (0: both),
            price range, account (-1 unknown), score (the larger the stronger), p in (0, 1] under the null that `evidence` names (NaN when planted), evidence
     Returns (E,) of dtype EPISODE, sorted by confirm. Source: EMP.
     """
@@ -236,7 +236,6 @@ def episodes_array(rows: list) -> np.ndarray:
 class _Scene:
     "What the planting hand may look at: the tape and its habits."
     flow: OrderFlow
-    touch: np.ndarray       # (M, 2) best bid and ask
     adds: dict              # side -> rows of its ADD messages
     sizes: np.ndarray       # sizes of all orders (of all trades where there are no orders)
     unit: int               # ns, steps of the tape's clock
@@ -249,18 +248,24 @@ def _scene(flow: OrderFlow) -> _Scene:
     prices = np.unique(flow.price[flow.kind == TRADE] if (flow.kind == TRADE).sum() > 1 else flow.price)
     gaps = np.diff(prices)
     tick = gaps[gaps > 1e-9 * prices[-1]].min() if gaps.size else prices[-1] * 1e-4
-    return _Scene(flow, touch(flow), {s: np.flatnonzero(added & (flow.side == s)) for s in (BUY, SELL)}, flow.size[added] if added.any() else flow.size,
+    return _Scene(flow, {s: np.flatnonzero(added & (flow.side == s)) for s in (BUY, SELL)}, flow.size[added] if added.any() else flow.size,
                   int(np.gcd.reduce(steps)) or 1, float(tick))
 
 # %% ../../nbs/02_data.orderflow.ipynb #7c70b2a2
 def _live(scene: _Scene, row: int, side: int, k: int, rng) -> np.ndarray:
-    "k prices of orders that others placed on that side within the last 400 and that do not cross the touch, in random order."
+    "k prices of orders that others placed on that side within the last 400, in random order."
     rows = scene.adds[side][:np.searchsorted(scene.adds[side], row)][-400:]
-    prices, (bid, ask) = scene.flow.price[rows], scene.touch[row]
-    inside = prices[~(prices >= ask)] if side == BUY else prices[~(prices <= bid)]
-    if inside.size: prices = inside                     # in a crossed book nothing may be left
-    if not prices.size: raise DataError(f"planting needs orders on both sides before it, found none for side {side} before message {row}; plant later or take a longer tape")
-    return rng.choice(prices, k)
+    if not rows.size: raise DataError(f"planting needs orders on both sides before it, found none for side {side} before message {row}; plant later or take a longer tape")
+    return scene.flow.price[rows[rng.integers(rows.size, size=k)]]
+
+# %% ../../nbs/02_data.orderflow.ipynb #01ecc42c
+def _copied(scene: _Scene, row: int, rng) -> tuple:
+    "Side, price and size of one of the last orders that others placed."
+    i = min(row + 1, len(scene.flow))
+    rows = np.flatnonzero(scene.flow.kind[max(0, i - 1000):i] == ADD) + max(0, i - 1000)
+    if not rows.size: raise DataError(f"planting needs orders before it, found none in the thousand messages before message {row}; plant later or take a longer tape")
+    one = rng.choice(rows)
+    return int(scene.flow.side[one]), scene.flow.price[one], scene.flow.size[one]
 
 # %% ../../nbs/02_data.orderflow.ipynb #edc18390
 def _best(scene: _Scene, row: int, side: int, rng) -> float:
@@ -307,10 +312,10 @@ def _wash(scene, row, side, rng, strength) -> list:
 
 # %% ../../nbs/02_data.orderflow.ipynb #1f54d19b
 def _stuffing(scene, row, side, rng, strength) -> list:
-    "Orders on one side that live for milliseconds, within a second."
+    "Orders on both sides that live for milliseconds, within a second."
     plan = []
     for at in rng.uniform(0., 1., 40 * 2 ** strength):
-        _quote(plan, at, rng.uniform(.001, .02), side, _live(scene, row, side, 1, rng)[0], rng.choice(scene.sizes), 0)
+        _quote(plan, at, rng.uniform(.001, .02), *_copied(scene, row, rng), 0)
     return plan
 
 # %% ../../nbs/02_data.orderflow.ipynb #fd76523b
@@ -346,11 +351,10 @@ PATTERNS = tuple(_PLANS)
 
 # %% ../../nbs/02_data.orderflow.ipynb #8f486319
 def _cover(scene, row, plan, rng) -> list:
-    "Ordinary quotes of the plan's accounts within ten seconds around it: thirty messages for each trade."
+    "Ordinary quotes of the plan's accounts from ten seconds before it to ten after: twelve for each trade."
     who, cover = [m[6] for m in plan], []
-    for _ in range(15 * sum(m[1] == TRADE for m in plan)):
-        side = int(rng.choice([BUY, SELL]))
-        _quote(cover, rng.uniform(-5., plan[-1][0] + 5.), rng.exponential(2.), side, _live(scene, row, side, 1, rng)[0], rng.choice(scene.sizes), int(rng.choice(who)))
+    for _ in range(12 * sum(m[1] == TRADE for m in plan)):
+        _quote(cover, rng.uniform(-10., plan[-1][0] + 10.), rng.exponential(2.), *_copied(scene, row, rng), int(rng.choice(who)))
     return cover
 
 # %% ../../nbs/02_data.orderflow.ipynb #a224b3f6
@@ -371,23 +375,31 @@ def _merged(flow: OrderFlow, messages: list) -> OrderFlow:
         both[5] = np.argsort(np.argsort(first))[same]
     return OrderFlow(*both)
 
+# %% ../../nbs/02_data.orderflow.ipynb #faa612fa
+def _instant(scene: _Scene, time: int, named: bool) -> int:
+    "An instant on the clock of the tape: among orders that of the next message, for arrivals have habits within a second."
+    i = min(int(np.searchsorted(scene.flow.time, time)), len(scene.flow) - 1)
+    return int(scene.flow.time[i]) if named else min(time, int(scene.flow.time[-1]))
+
 # %% ../../nbs/02_data.orderflow.ipynb #4d27c861
 def _planted(flow: OrderFlow, pattern: str, row: int, rng, strength: int) -> tuple:
     "The messages with one episode that starts at message `row`, and its record."
-    scene, side, start = _scene(flow), int(rng.choice([BUY, SELL])), flow.time[row]
-    plan = sorted(_PLANS[pattern](scene, row, side, rng, strength), key=lambda m: m[0])
+    scene, start = _scene(flow), flow.time[row]
     named = bool(scene.adds[BUY].size)
+    side = _copied(scene, row, rng)[0] if named else int(rng.choice([BUY, SELL]))
+    plan = sorted(_PLANS[pattern](scene, row, side, rng, strength), key=lambda m: m[0])
     if not named: plan = [m for m in plan if m[1] == TRADE]
     whole = plan + (_cover(scene, row, plan, rng) if named else [])
-    account, first = pd.unique(rng.choice(flow.account, 400)), int(flow.order_id.max()) + 1
-    clock = lambda seconds: min(max(start + int(round(seconds * 1e9 / scene.unit)) * scene.unit, flow.time[0]), flow.time[-1])
+    account, first = rng.choice(flow.account, 400), int(flow.order_id.max()) + 1
+    account = np.r_[account[:1], account[account != account[0]], account[:1]][:20]
+    clock = lambda seconds: _instant(scene, start + int(round(seconds * 1e9 / scene.unit)) * scene.unit, named)
     known = [(clock(at), kind, s if named or flow.side.any() else 0, price, size, first + order + (m >= len(plan)) * len(plan) if named else -1, account[who % account.size] if named else -1)
              for m, (at, kind, s, price, size, order, who) in enumerate(whole)]
     core = known[:len(plan)]
     time, price = np.array([m[0] for m in core]), np.array([m[3] for m in core])
     if not named: flow = _carried(flow, time, price, flow.price[row], scene.tick)
     what = f"{len(core)} messages, {sum(m[1] == TRADE for m in core)} trades, planted among {len(known) - len(core)} ordinary ones"
-    return _merged(flow, known), (pattern, time[0], time[-1], time[-1], BUY if pattern == PATTERNS[-1] else side, price.min(), price.max(), core[0][6] if not named else account[0], strength, np.nan, what)
+    return _merged(flow, known), (pattern, time[0], time[-1], time[-1], {"pump_and_dump": BUY, "stuffing": 0}.get(pattern, side), price.min(), price.max(), core[0][6] if not named else account[0], strength, np.nan, what)
 
 # %% ../../nbs/02_data.orderflow.ipynb #23e2e0fd
 def inject(flow: OrderFlow, pattern: str, rng: np.random.Generator, intensity: int, count: int = 1) -> tuple:
@@ -408,7 +420,8 @@ def inject(flow: OrderFlow, pattern: str, rng: np.random.Generator, intensity: i
     if not orders.all() and (orders.any() or (flow.kind != TRADE).any() or pattern not in PATTERNS[-2:]):
         raise DataError(f"{pattern} is planted into orders with ids, {int((~orders).sum())} of {len(flow)} messages have none; trades only take {' and '.join(PATTERNS[-2:])}")
     if orders.all() and (flow.account < 0).any(): flow = with_accounts(flow, rng)
-    truth, awake = [], np.cumsum(np.minimum(np.diff(flow.time, prepend=flow.time[0]), 60 * 10 ** 9))        # closed hours count for a minute
+    truth, awake = [], np.arange(len(flow))             # spread over messages; over hours on a tape of trades, where closed ones count for a minute
+    if not orders.all(): awake = np.cumsum(np.minimum(np.diff(flow.time, prepend=flow.time[0]), 60 * 10 ** 9))
     places = np.searchsorted(awake, ((np.arange(count) + rng.random(count)) / count * .94 + .03) * awake[-1])
     for instant in flow.time[places]:
         flow, episode = _planted(flow, pattern, int(np.searchsorted(flow.time, instant)), rng, intensity)

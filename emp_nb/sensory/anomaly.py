@@ -12,7 +12,7 @@ from ..core import DataError
 from ..data.bars import Bars
 from ..data.orderflow import EPISODE, TRADE, OrderFlow, check_orderflow, trades_only
 from . import episodes
-from .accounts import median_step_nb
+from .accounts import sorted_step_nb
 from .reading import Reading, Stream, certainty_nb, events_array, rank_step_nb
 from .tape import PumpStream, TapeStream
 
@@ -34,38 +34,43 @@ def ecod(table: np.ndarray) -> np.ndarray:
     skewed = np.where((centred ** 3).sum(axis=0) < 0, low, high)
     return np.max([low.sum(axis=1), high.sum(axis=1), skewed.sum(axis=1)], axis=0)
 
-# %% ../../nbs/16_sensory.anomaly.ipynb #0f7f8d97
-_BARS = 504             # two years of days: the memory of ranks and scales
+# %% ../../nbs/16_sensory.anomaly.ipynb #15f53090
+_BARS = 252             # a year of days: the memory of ranks and scales
 _START = 64             # bars before anything is said
 OUTLIER = 6.            # robust z at which a return or a volume is an event, if it is also the largest in memory
 STUCK_P = 1e-3          # chance of a run of unchanged closes at which it is an event
 STUCK_BARS = 5          # and its least length
 HALF_LIFE = 5.          # bars in which a push counts half
-_X_SEEN, _X_CLOSE, _X_RETURNS, _X_VOLUMES, _X_SCALE, _X_CENTRE, _X_WIDTH, _X_RUN, _X_STILL, _X_MOVED, _X_PUSH, _X_RARITIES, _X_TOLD = range(13)
+_X_SEEN, _X_CLOSE, _X_RETURNS, _X_VOLUMES, _X_RUN, _X_STILL, _X_MOVED, _X_PUSH, _X_RARITIES, _X_TOLD = range(10)
 _F_RETURN, _F_VOLUME, _F_RARITY, _F_STUCK = 3, 4, 5, 6                  # columns of a row after lean, alarm, confidence
 
 # %% ../../nbs/16_sensory.anomaly.ipynb #cdd7c357
 @njit(cache=True, nogil=True)
 def _tails_nb(ring, ordered, n, value):
     "Tails of value number n among itself and the last ring.size - 1 or fewer, from the left and from the right; stores it."
-    median_step_nb(ring, ordered, n, value)
-    held = min(n + 1, ring.size)
-    return np.searchsorted(ordered[:held], value, side="right") / held, 1. - np.searchsorted(ordered[:held], value, side="left") / held
+    below, held = sorted_step_nb(ring, ordered, n, value), min(n + 1, ring.size)
+    upto = below + 1
+    while upto < held and ordered[upto] == value: upto += 1
+    return upto / held, 1. - below / held
+
+# %% ../../nbs/16_sensory.anomaly.ipynb #25e0afe9
+@njit(cache=True, nogil=True)
+def _robust_nb(ordered, held, value):
+    "Robust z of `value` against `held` sorted values: from the median, over the interquartile range / 1.349; 0 when that is 0."
+    width = ordered[3 * held // 4] - ordered[held // 4]
+    return 1.349 * (value - ordered[held // 2]) / width if width > 0. else 0.
 
 # %% ../../nbs/16_sensory.anomaly.ipynb #c0981038
 @njit(cache=True, nogil=True)
 def _volume_nb(x, rings, sorts, volume):
     "(robust z, right tail) of a bar's volume by its log: (0, 1) where it is not known, (NaN, 1) until _START were known."
     n = int(x[_X_VOLUMES])
-    z, tail = np.nan if n < _START else 0., 1.
-    if not volume > 0.: return z, tail
-    log = np.log(volume)
-    if n >= _START and x[_X_WIDTH] > 0.: z = (log - x[_X_CENTRE]) / (1.4826 * x[_X_WIDTH])
-    high = _tails_nb(rings[2], sorts[2], n, log)[1]
-    if n >= _START: tail = high
-    x[_X_WIDTH] = median_step_nb(rings[3], sorts[3], n, abs(log - x[_X_CENTRE]) if n > 0 else 0.)
-    x[_X_CENTRE], x[_X_VOLUMES] = sorts[2][(min(n + 1, rings.shape[1]) - 1) // 2], n + 1.
-    return z, tail
+    z = np.nan if n < _START else 0.
+    if not volume > 0.: return z, 1.
+    if n >= _START: z = _robust_nb(sorts[1], min(n, sorts.shape[1]), np.log(volume))
+    high = _tails_nb(rings[1], sorts[1], n, np.log(volume))[1]
+    x[_X_VOLUMES] = n + 1.
+    return z, high if n >= _START else 1.
 
 # %% ../../nbs/16_sensory.anomaly.ipynb #de349f70
 @njit(cache=True, nogil=True)
@@ -102,12 +107,11 @@ def _step_nb(x, rings, sorts, ranks, close, width, volume, push, certain, t, row
     n, count = int(x[_X_RETURNS]), 0
     row[_F_VOLUME], fat = _volume_nb(x, rings, sorts, volume)
     if x[_X_SEEN] > 0.:
-        r, scale = np.log(close / x[_X_CLOSE]), x[_X_SCALE]
-        z = r / (1.4826 * scale) if scale > 0. else 0.
+        r = np.log(close / x[_X_CLOSE])
+        z = _robust_nb(sorts[0], min(n, sorts.shape[1]), r) if n >= _START else 0.
         if r == 0. and width == 0.: fat = 1.                # what trades at a standing price is no bar's business
         left, right = _tails_nb(rings[0], sorts[0], n, r)
-        wide = _tails_nb(rings[4], sorts[4], n, width)[1]
-        x[_X_SCALE] = median_step_nb(rings[1], sorts[1], n, abs(r))
+        wide = _tails_nb(rings[2], sorts[2], n, width)[1]
         stuck = _stuck_nb(x, close == x[_X_CLOSE])
         x[_X_CLOSE], x[_X_RETURNS] = close, n + 1.
         x[_X_PUSH] = x[_X_PUSH] * .5 ** (1. / HALF_LIFE) + push
@@ -120,7 +124,7 @@ def _step_nb(x, rings, sorts, ranks, close, width, volume, push, certain, t, row
             x[_X_RARITIES] += 1.
             row[1] = rank if np.isnan(rank) else max(rank, certain)
             held = min(n + 1, rings.shape[1])
-            count = _events_nb(x, t, row, r, sorts[1, held - 1] == abs(r), fat < 1. and fat * min(x[_X_VOLUMES], rings.shape[1]) < 1.5, stuck, found)
+            count = _events_nb(x, t, row, r, abs(r) >= max(sorts[0, held - 1], -sorts[0, 0]), fat < 1. and fat * min(x[_X_VOLUMES], rings.shape[1]) < 1.5, stuck, found)
     x[_X_SEEN], x[_X_CLOSE] = x[_X_SEEN] + 1., close
     return count
 
@@ -190,7 +194,7 @@ def stream(symbol: str, *, alpha: float = episodes.ALPHA, seconds: float = 5.) -
     Returns Stream. Raises ValueError on a bad argument. Source: EMP, DESIGN "Two speeds, one kernel".
     """
     if not seconds > 0: raise ValueError(f"seconds must be > 0, got {seconds}")
-    x, rings, sorts, ranks, beside = np.zeros(13), np.zeros((5, _BARS)), np.zeros((5, _BARS)), np.zeros(_BARS), _Flow(alpha, seconds)
+    x, rings, sorts, ranks, beside = np.zeros(10), np.zeros((3, _BARS)), np.zeros((3, _BARS)), np.zeros(_BARS), _Flow(alpha, seconds)
     def scan(bars, flow=None):
         beside.check(flow, bars.time)
         told, found, began, row = beside.update(flow, bars.time)
@@ -218,9 +222,9 @@ def read(bars: Bars, *, flow: OrderFlow | None = None, alpha: float = episodes.A
     flow : OrderFlow (M,) that passes `check_orderflow`, all before the last bar's stamp; None: bars alone, flow features are NaN throughout
     alpha : chance in (0, 1) at or below which an episode is reported;  seconds : chunk of the pump detector, > 0
     Returns Reading (T,): lean in [-1, 1] against the push that outliers and episodes left, 0 when there was none, and confidence p²/(4+p²) of that push p, NaN for the first 65 bars; alarm in [0, 1): rank of the bar's
-    rarity among the last 504, or 1 - p of an episode confirmed in it, NaN until RANK_MIN rarities are known; features return_z and volume_z (robust), rarity (>= 0, decimal logs), stuck (bars without change), order_trade_ratio,
+    rarity among the last 252, or 1 - p of an episode confirmed in it, NaN until RANK_MIN rarities are known; features return_z and volume_z (robust), rarity (>= 0, decimal logs), stuck (bars without change), order_trade_ratio,
     cancel_near, life_skew (see `episodes.habits`), vpin, benford (chi-square per trade), roundness, clustering (see `sensory.tape`), episodes (number), push (of episodes, by side);
     events return_outlier, volume_outlier and stuck (level: the close; state up, down or empty), and episodes by their kinds (low and high: their prices, level between them; state bid or offer, the manipulator's side).
-    Raises DataError on bad bars or messages, ValueError on a bad argument. Source: Rousseeuw and Croux (1993); Li et al. (2022); `sensory.episodes`; `sensory.tape`; EMP.
+    Raises DataError on bad bars or messages, ValueError on a bad argument. Source: Tukey (1977); Li et al. (2022); `sensory.episodes`; `sensory.tape`; EMP.
     """
     return stream(bars.symbol, alpha=alpha, seconds=seconds).update(bars, flow=flow)

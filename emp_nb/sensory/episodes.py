@@ -12,7 +12,7 @@ from numba import njit
 from ..core import DataError
 from ..data.orderflow import ADD, CANCEL, OrderFlow, book_step_nb, check_orderflow, episodes_array
 from .accounts import (A_ADDS, A_CANCELS, A_DUE, A_FILLS, A_ID, A_LAST, A_PACE, A_PULL, A_SIZE, A_STUFF, BESIDE, CLOCKS, G_ADDS, G_ARMED, G_ACCOUNTS, G_BUCKETS, G_CANCELS, G_COUNT, G_MEDIAN,
-                                     G_NEXT, G_PRICE, G_SECOND, G_SECONDS, G_SIZE, G_SQUARES, G_STEP, G_TRADES, PACE, PRIOR, account_nb, arm_nb, found_nb, grown_table, median_step_nb, mixed_keys, pace_nb, poisson_tail_nb,
+                                     G_NEXT, G_PRICE, G_SECOND, G_SECONDS, G_SIZE, G_SQUARES, G_TRADES, PACE, PRIOR, T_BUYER, T_SELLER, T_SIZE, T_STEP, T_TIME, account_nb, arm_nb, found_nb, grown_table, median_step_nb, mixed_keys, pace_nb, poisson_tail_nb,
                                      run_due_nb, run_nb, slot_nb, wash_due_nb, wash_nb)
 
 # %% ../../nbs/15_sensory.episodes.ipynb #a5ed9df6
@@ -24,7 +24,7 @@ NEAR = 1e-3             # of the price: so close to the touch counts as near
 BLOCK = .25             # seconds in which interest is pulled together
 LEVELS = 3              # levels of one side that make a layering
 BURST = 30              # orders of one sender within a second that may be stuffing
-ALPHA = 5e-3            # chance at or below which a coincidence is reported
+ALPHA = 2e-3            # chance at or below which a coincidence is reported
 
 # %% ../../nbs/15_sensory.episodes.ipynb #406b3c8f
 _PULL = 20              # numbers about the pulls of one side
@@ -99,9 +99,9 @@ def _rank_second_nb(g, seconds, t, count):
 
 # %% ../../nbs/15_sensory.episodes.ipynb #86641e76
 @njit(cache=True, nogil=True)
-def _stuff_nb(g, acc, armed, a, t, side, price, everyone, rank, alpha):
+def _stuff_nb(g, acc, armed, a, t, price, everyone, rank, alpha):
     "Count an order of account a; a second that is too full opens or extends its episode."
-    x = acc[a, A_STUFF:A_STUFF + 17]
+    x = acc[a, A_STUFF:A_STUFF + 16]
     count = tick_nb(x, t)
     if count < BURST: return
     expected = everyone * (acc[a, A_ADDS] - count + 2.) / (g[G_ADDS] - everyone + 2.)
@@ -111,27 +111,26 @@ def _stuff_nb(g, acc, armed, a, t, side, price, everyone, rank, alpha):
         first = 0
         for i in range(7, -1, -1):
             if x[1 + int(x[0] - i) % 8] > 0: first = max(first, i)
-        x[9], x[11], x[12], x[14], x[15], x[16] = (x[0] - first) / 8., 0., 1., 0., price, price
+        x[9], x[11], x[12], x[14], x[15] = (x[0] - first) / 8., 0., 1., price, price
     if count > x[11]: x[11], x[13] = count, expected
-    x[10], x[12], x[14] = t, min(x[12], p), x[14] + side
-    x[15], x[16] = min(x[15], price), max(x[16], price)
+    x[10], x[12], x[14], x[15] = t, min(x[12], p), min(x[14], price), max(x[15], price)
     arm_nb(g, acc, armed, a, 3, t + .5)
 
-# %% ../../nbs/15_sensory.episodes.ipynb #23f856c8
+# %% ../../nbs/15_sensory.episodes.ipynb #60646403
 @njit(cache=True, nogil=True)
-def _judge_nb(g, acc, a, clock, now, alpha, found, n):
+def _judge_nb(acc, trades, a, clock, now, alpha, found, n):
     "Judge what clock `clock` of account a waited for; episodes written."
     if clock < 2: return _pull_due_nb(acc, a, clock, now, alpha, found, n)
-    if clock == 4: return run_due_nb(g, acc, a, now, alpha, found, n)
+    if clock == 4: return run_due_nb(acc, trades, a, now, alpha, found, n)
     known = acc[a, A_ID] >= 0
     if clock == 3:
-        x = acc[a, A_STUFF:A_STUFF + 17]
-        return found_nb(found, n, 3 if known else 8, x[9], x[10], now, np.sign(x[14]), x[15], x[16], acc[a, A_ID], x[12], x[11], x[13], 0.)
+        x = acc[a, A_STUFF:A_STUFF + 16]
+        return found_nb(found, n, 3 if known else 8, x[9], x[10], now, 0, x[14], x[15], acc[a, A_ID], x[12], x[11], x[13], 0.)
     return wash_due_nb(acc, a, now, alpha, found, n)
 
 # %% ../../nbs/15_sensory.episodes.ipynb #09627e6b
 @njit(cache=True, nogil=True)
-def _ring_nb(g, acc, armed, now, alpha, found, n):
+def _ring_nb(g, acc, trades, armed, now, alpha, found, n):
     "Judge everything whose time is over; episodes written."
     kept, wrote, soon = 0, 0, np.inf
     for i in range(int(g[G_ARMED])):
@@ -139,7 +138,7 @@ def _ring_nb(g, acc, armed, now, alpha, found, n):
         due = acc[a, A_DUE + clock]
         if due < now:
             acc[a, A_DUE + clock] = np.inf
-            wrote += _judge_nb(g, acc, a, clock, now, alpha, found, n + wrote)
+            wrote += _judge_nb(acc, trades, a, clock, now, alpha, found, n + wrote)
         else:
             armed[kept], soon = armed[i], min(soon, due)
             kept += 1
@@ -208,8 +207,9 @@ def _trade_nb(g, acc, armed, trades, lots, orders, okey, a, nobody, t, side, pri
     run_nb(g, acc, armed, a, t, side, price, True)
     if maker != a: run_nb(g, acc, armed, maker, t, -side, price, False)
     if acc[a, A_ID] >= 0 and acc[maker, A_ID] >= 0: wash_nb(g, acc, armed, trades, maker, a, t, side, price, size)
-    step = price - g[G_PRICE + d] if g[G_PRICE + d] > 0. else 0.
-    g[G_STEP] += (step * step - g[G_STEP]) / min(g[G_TRADES] + 1., 200.)
+    x, buyer = trades[int(g[G_TRADES]) % trades.shape[0]], a if side > 0 else maker
+    x[T_TIME], x[T_BUYER], x[T_SELLER], x[T_SIZE] = t, buyer, a + maker - buyer, size
+    x[T_STEP] = abs(price - g[G_PRICE + d]) if g[G_PRICE + d] > 0. else 0.
     g[G_PRICE + d], g[G_TRADES] = price, g[G_TRADES] + 1.
 
 # %% ../../nbs/15_sensory.episodes.ipynb #0a28c61d
@@ -242,12 +242,12 @@ def _scan_nb(g, sizes, seconds, trades, book, levels, acc, akey, aslot, armed, l
     "Scan messages (M,) into marks (M, 2: near the touch, life of what was cancelled) and episodes; how many were found."
     n = 0
     for m in range(t.size):
-        if t[m] > g[G_NEXT]: n += _ring_nb(g, acc, armed, t[m], alpha, found, n)
+        if t[m] > g[G_NEXT]: n += _ring_nb(g, acc, trades, armed, t[m], alpha, found, n)
         a = account_nb(g, acc, akey, aslot, sender[m], account[m])
         if kind[m] == ADD:
             everyone = tick_nb(g[G_BUCKETS[0]:], t[m])
             rank = _rank_second_nb(g, seconds, t[m], everyone if acc[a, A_ID] < 0 else 0.)
-            _stuff_nb(g, acc, armed, a, t[m], side[m], price[m], everyone, rank, alpha)
+            _stuff_nb(g, acc, armed, a, t[m], price[m], everyone, rank, alpha)
         marks[m, 0], marks[m, 1] = _near_nb(book, levels, side[m], price[m]), np.nan
         if side[m] != 0:
             if kind[m] == ADD: _add_nb(g, acc, sizes, lots, lkey, orders, okey, a, t[m], size[m], order[m], lot[m], marks[m, 0])
@@ -279,7 +279,7 @@ class EpisodeStream:
     """
     def __init__(self, alpha: float):
         self.alpha, self._began, self._last = alpha, None, None
-        self._g, self._sizes, self._seconds, self._trades = np.zeros(G_SIZE), np.zeros((2, SIZES)), np.zeros(600), np.zeros((64, 4))
+        self._g, self._sizes, self._seconds, self._trades = np.zeros(G_SIZE), np.zeros((2, SIZES)), np.zeros(600), np.zeros((64, 5))
         self._g[G_NEXT] = np.inf
         self._book, self._levels = np.zeros((2, 2, 64)), np.zeros(2, np.int64)
         table = lambda *shape: (np.full(64, -1), np.zeros((64, *shape)))
