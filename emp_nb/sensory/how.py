@@ -14,7 +14,7 @@ from ..data.orderflow import OrderFlow, trades_by_bar
 from ..measures import atr_state, atr_step_nb, is_pivot_nb, true_range_nb
 from .reading import Reading, Stream, certainty_nb, events_array, events_from_codes, RANK_MIN
 from .structure import (BLOCK, BOS, BREAKER, BY_DAY, BY_WEEK, CHOCH, DISPLACEMENT, E_BAR, E_HIGH, E_KIND, E_LOW, E_STATE, FLOW, FVG, INVERTED, KINDS, L_LEVEL,
-    L_UNBROKEN, NONE, OPEN, OTE, OTE_FROM, OTE_TO, POOL, Q_LEVEL, R_BOTTOM, R_LEG, R_TOP, STATES, SWEEP, Z_NEAR, Z_WORTH, age_blocks_nb, age_zones_nb, break_nb, gap_scan_nb, leg_step_nb, note_entry_nb, note_nb,
+    L_UNBROKEN, NONE, OPEN, OTE, OTE_FROM, OTE_TO, POOL, Q_LEVEL, R_BOTTOM, R_LEG, R_TOP, STATES, SWEEP, Z_NEAR, age_blocks_nb, age_zones_nb, break_nb, gap_scan_nb, leg_step_nb, nearest_edge_nb, note_entry_nb, note_nb,
     range_step_nb, structure_state, sweep_levels_nb, swing_nb)
 from .profile import SURGE, day_numbers, flow_scan_nb, nearness_nb, period_scan_nb, period_state, profile_scan_nb, profile_state, squash_nb
 
@@ -64,28 +64,35 @@ def _rank_bins_step_nb(counts, ring, seen, value):
 
 # %% ../../nbs/12_sensory.how.ipynb #f16b7ce4
 @njit(cache=True, nogil=True)
-def _view_scan_nb(x, p, counts, ranks, found, events, high, low, close, rows):
-    "Scan the events of (T,) bars into lean, alarm and confidence, and into the columns of the last sweep and of the votes."
-    k, start = 0, int(x[_X_VIEWED])
-    for i in range(close.size):
-        t, bull, bear, size, above, below, value = start + i, 0., 0., 0., 0., 0., 0.
-        while k < events and found[k, E_BAR] == t:
-            says = int(found[k, E_KIND] * STATES.size + found[k, E_STATE])
-            bull, bear, above, below = bull + _SAYS[says, _BULL], bear + _SAYS[says, _BEAR], above + _SAYS[says, _ABOVE], below + _SAYS[says, _BELOW]
-            size, k = size + _SAYS[says, _SIZE] * (found[k, E_HIGH] - found[k, E_LOW]), k + 1
-        x[_X_BULL], x[_X_BEAR], x[_X_RUSH] = p[_P_FADE] * x[_X_BULL] + bull, p[_P_FADE] * x[_X_BEAR] + bear, p[_P_FADE] * x[_X_RUSH] + size
-        x[_X_SWEEP] = (below - above) / (below + above) if below + above > 0. else p[_P_FADE] * x[_X_SWEEP]
-        if t > 0:
-            x[_X_NORM] += (true_range_nb(high[i], low[i], x[_X_LAST]) - x[_X_NORM]) / min(t, RANK_MIN)
-            if x[_X_RUSH] > 0.: value = x[_X_RUSH] / (x[_X_RUSH] + x[_X_NORM])
-            rows[1, i] = _rank_bins_step_nb(counts, ranks, t - 1, value)
-        else: rows[1, i] = np.nan
-        rows[0, i], rows[2, i] = _verdict_nb(x[_X_BULL], x[_X_BEAR])
-        if t < RANK_MIN: rows[0, i] = rows[2, i] = np.nan
-        rows[_SWEEP, i], rows[_SWEEP + 1, i], rows[_SWEEP + 2, i], x[_X_LAST] = x[_X_SWEEP], squash_nb(x[_X_BULL], 1.), squash_nb(x[_X_BEAR], 1.), close[i]
-    x[_X_VIEWED] = start + close.size
+def _said_nb(found, start, said):
+    "Add what the events say to `said` (T, 5), the sums of each bar from `start` on."
+    for k in range(found.shape[0]):
+        bar, says = int(found[k, E_BAR]) - start, int(found[k, E_KIND] * STATES.size + found[k, E_STATE])
+        said[bar, _BULL] += _SAYS[says, _BULL]
+        said[bar, _BEAR] += _SAYS[says, _BEAR]
+        said[bar, _SIZE] += _SAYS[says, _SIZE] * (found[k, E_HIGH] - found[k, E_LOW])
+        said[bar, _ABOVE] += _SAYS[says, _ABOVE]
+        said[bar, _BELOW] += _SAYS[says, _BELOW]
 
 # %% ../../nbs/12_sensory.how.ipynb #20894942
+@njit(cache=True, nogil=True)
+def _view_scan_nb(x, p, counts, ranks, said, high, low, close, rows):
+    "Scan what was said at (T,) bars into lean, alarm and confidence, and into the columns of the last sweep and of the votes."
+    start, fade, bull, bear, rush, norm, last = int(x[_X_VIEWED]), p[_P_FADE], x[_X_BULL], x[_X_BEAR], x[_X_RUSH], x[_X_NORM], x[_X_LAST]
+    for i in range(close.size):
+        t, above, below = start + i, said[i, _ABOVE], said[i, _BELOW]
+        bull, bear, rush = fade * bull + said[i, _BULL], fade * bear + said[i, _BEAR], fade * rush + said[i, _SIZE]
+        x[_X_SWEEP] = (below - above) / (below + above) if below + above > 0. else fade * x[_X_SWEEP]
+        rows[1, i] = np.nan
+        if t > 0:
+            norm += (true_range_nb(high[i], low[i], last) - norm) / min(t, RANK_MIN)
+            rows[1, i] = _rank_bins_step_nb(counts, ranks, t - 1, rush / (rush + norm) if rush > 0. else 0.)
+        rows[0, i], rows[2, i] = _verdict_nb(bull, bear)
+        if t < RANK_MIN: rows[0, i] = rows[2, i] = np.nan
+        rows[_SWEEP, i], rows[_SWEEP + 1, i], rows[_SWEEP + 2, i], last = x[_X_SWEEP], squash_nb(bull, 1.), squash_nb(bear, 1.), close[i]
+    x[_X_VIEWED], x[_X_BULL], x[_X_BEAR], x[_X_RUSH], x[_X_NORM], x[_X_LAST] = start + close.size, bull, bear, rush, norm, last
+
+# %% ../../nbs/12_sensory.how.ipynb #25af7eb6
 @njit(cache=True, nogil=True)
 def _columns_nb(p, start, rows, levels, opened, close, unit):
     "Turn the prices that `_scan_nb` left in rows (31, T) into features; NaN while there is no ATR."
@@ -106,7 +113,7 @@ def _columns_nb(p, start, rows, levels, opened, close, unit):
         if np.isnan(u):
             for k in range(3, _POC): rows[k, i] = np.nan
 
-# %% ../../nbs/12_sensory.how.ipynb #25af7eb6
+# %% ../../nbs/12_sensory.how.ipynb #4e521728
 @njit(cache=True, nogil=True)
 def _outside_nb(swept, surge, levels, i, t, high, low, close, found, n):
     "Note what the parts found at row i: sweeps of the previous day and week, and a surge of signed volume."
@@ -118,9 +125,9 @@ def _outside_nb(swept, surge, levels, i, t, high, low, close, found, n):
     if surge[i] < -SURGE: n = note_nb(found, n, FLOW + 1, NONE, t, t, -close, -high, -low)
     return n
 
-# %% ../../nbs/12_sensory.how.ipynb #31293642
+# %% ../../nbs/12_sensory.how.ipynb #6c29207d
 @njit(cache=True, nogil=True)
-def _scan_nb(x, p, books, live, legs, reach, highs, lows, bodies, strength, gaps, n_gaps, opened, high, low, close, levels, swept, surge, rows, unit, found):
+def _scan_nb(x, p, books, live, legs, reach, highs, lows, bodies, strength, edges, gaps, n_gaps, opened, high, low, close, levels, swept, surge, rows, unit, found):
     "Scan (T,) bars into rows (31, T), ATR (T,) and events, the gaps' among them; how many. The state moves on."
     n, seen, right, extreme, slot, done = 0, int(x[_X_SEEN]), int(p[_P_RIGHT]), p[_P_EXTREME] > 0., int(x[_X_SEEN]) % highs.size, 0
     for i in range(close.size):
@@ -129,6 +136,7 @@ def _scan_nb(x, p, books, live, legs, reach, highs, lows, bodies, strength, gaps
         while done < n_gaps and gaps[done, E_BAR] == t:
             for k in range(7): found[n, k] = gaps[done, k]
             n, done = n + 1, done + 1
+        before = n
         for side in range(2):
             kind = BREAKER + side
             if live[kind] and books[kind, live[kind] - 1, Z_NEAR] >= l: n, live[kind] = age_zones_nb(books[kind], live[kind], kind, l, c, t, found, n)
@@ -146,22 +154,21 @@ def _scan_nb(x, p, books, live, legs, reach, highs, lows, bodies, strength, gaps
             o, h, l, c = -o, -l, -h, -c
         highs[slot], lows[slot], bodies[slot] = h, -l, c - o
         at = slot - right if slot >= right else slot - right + highs.size
-        if highs[at] >= h and is_pivot_nb(highs, t, right): n = swing_nb(books, live, legs, reach, 0, highs, lows, bodies, at, t - right, p[_P_EQUAL] * unit[i], t, extreme, found, n)
-        if lows[at] >= -l and is_pivot_nb(lows, t, right): n = swing_nb(books, live, legs, reach, 1, lows, highs, bodies, at, t - right, p[_P_EQUAL] * unit[i], t, extreme, found, n)
+        if (highs[at] >= h) & (highs[at] > highs[at - 1]) and is_pivot_nb(highs, t, right): n = swing_nb(books, live, legs, reach, 0, highs, lows, bodies, at, t - right, p[_P_EQUAL] * unit[i], t, extreme, found, n)
+        if (lows[at] >= -l) & (lows[at] > lows[at - 1]) and is_pivot_nb(lows, t, right): n = swing_nb(books, live, legs, reach, 1, lows, highs, bodies, at, t - right, p[_P_EQUAL] * unit[i], t, extreme, found, n)
         if range_step_nb(reach, h, l, c, t): n = note_entry_nb(reach, c, t, found, n)
         if swept[i, 0] or swept[i, 1] or surge[i] != 0.: n = _outside_nb(swept, surge, levels, i, t, h, l, c, found, n)
         rows[3, i], rows[4, i], rows[5, i], rows[6, i] = x[_X_TREND], x[_X_BROKE], legs[0, L_LEVEL], legs[1, L_LEVEL]
         rows[7, i], rows[8, i], rows[9, i] = reach[R_TOP], reach[R_BOTTOM], reach[R_LEG]
-        for kind in range(BLOCK, POOL + 2):
-            k = live[kind] - 1
-            while k >= 0 and books[kind, k, Z_WORTH] <= 1.: k -= 1
-            rows[11 + kind, i] = books[kind, k, Z_NEAR] if k >= 0 else 0.
+        if n > before or i == 0:
+            for kind in range(BLOCK, POOL + 2): edges[kind] = nearest_edge_nb(books[kind], live[kind])
+        for kind in range(BLOCK, POOL + 2): rows[11 + kind, i] = edges[kind]
         x[_X_UNIT] = unit[i]
         slot = slot + 1 if slot + 1 < highs.size else 0
     x[_X_SEEN] = seen + close.size
     return n
 
-# %% ../../nbs/12_sensory.how.ipynb #72e50218
+# %% ../../nbs/12_sensory.how.ipynb #3008b1bf
 def _check_arguments(whole: dict, positive: dict):
     "ValueError unless every count is a whole number of at least its least, and every factor is > 0."
     for name, (value, least) in whole.items():
@@ -169,7 +176,7 @@ def _check_arguments(whole: dict, positive: dict):
     for name, value in positive.items():
         if not value > 0: raise ValueError(f"{name} must be > 0, got {value}")
 
-# %% ../../nbs/12_sensory.how.ipynb #d4d16926
+# %% ../../nbs/12_sensory.how.ipynb #8ef4ddae
 def _surges(tape: dict, f, span: float, bars: Bars, flow) -> tuple:
     "Imbalance, lambda and deviation (3, T) of the trades inside the bars, and surges (T,); NaN and 0 without flow. The tape remembers the last trade."
     if tape["known"] and tape["flow"] != (flow is not None):
@@ -180,7 +187,7 @@ def _surges(tape: dict, f, span: float, bars: Bars, flow) -> tuple:
     tape["price"], tape["side"] = inside.price, inside.side
     return rows[:3], np.nan_to_num(rows[3])
 
-# %% ../../nbs/12_sensory.how.ipynb #7c3cc88b
+# %% ../../nbs/12_sensory.how.ipynb #1198dd4e
 def stream(symbol: str, *, swing_left: int = 5, swing_right: int = 5, atr_bars: int = 14, displacement_atr: float = 1.5, equal_atr: float = .1, middle_candle: bool = False, extreme_block: bool = False,
            book_rows: int = 16, zone: str = "UTC", vote_bars: int = 10, rank_bars: int = 1260, profile_bars: int = 240, flow_bars: int = 60) -> Stream:
     """The sense following one instrument; `.update(bars, flow=None)` takes the next bar or bars, with the trades inside them, and returns their Reading.
@@ -196,18 +203,20 @@ def stream(symbol: str, *, swing_left: int = 5, swing_right: int = 5, atr_bars: 
     x, counts = np.zeros(11), np.zeros(_RANK_BINS + (_RANK_BINS >> _RANK_BLOCK), np.int64)
     x[[_X_UNIT, _X_BROKE]] = np.nan
     (books, live, *rest), past = structure_state(swing_left + 1 + swing_right, book_rows), np.r_[0., np.full(5, np.nan)]
-    state = x, p, books, live, *rest, atr_state(atr_bars)
+    state = x, p, books, live, *rest, atr_state(atr_bars), np.zeros(8)
     ranks, periods, profile, f, tape = np.zeros(rank_bars, np.int64), period_state(), profile_state(profile_bars), np.zeros(8), {"known": False, "flow": False, "price": np.nan, "side": 0}
     def scan(bars, flow=None):
         T, start = len(bars), int(x[_X_SEEN])
         rows, unit, levels, swept, found = np.empty((3 + len(_FEATURES), T)), np.empty(T), np.empty((T, 4)), np.empty((T, 2), np.int8), np.empty((2, 27 * T + 32 * book_rows, 7))
+        said = np.zeros((T, 5))
         moved, surge = _surges(tape, f, float(flow_bars), bars, flow)
         tape["known"], tape["flow"] = True, flow is not None
         if bars.close_only: return np.full((T, len(rows)), np.nan), events_array()
         period_scan_nb(periods, day_numbers(bars.time, zone), bars.high, bars.low, bars.close, levels, swept)
         n = gap_scan_nb(past, books[FVG], books[FVG + 1], live, bars.open, bars.high, bars.low, bars.close, middle_candle, rows[_GAPS:_GAPS + 2], found[0])
         n = _scan_nb(*state, found[0], n, bars.open, bars.high, bars.low, bars.close, levels, swept, surge, rows, unit, found[1])
-        _view_scan_nb(x, p, counts, ranks, found[1], n, bars.high, bars.low, bars.close, rows)
+        _said_nb(found[1, :n], start, said)
+        _view_scan_nb(x, p, counts, ranks, said, bars.high, bars.low, bars.close, rows)
         _columns_nb(p, start, rows, levels, bars.open, bars.close, unit)
         profile_scan_nb(*profile, bars.high, bars.low, bars.close, bars.volume, unit, rows[_POC:_IMBALANCE])
         push = moved[1] * moved[2]                    # price that a usual surge moves
@@ -215,7 +224,7 @@ def stream(symbol: str, *, swing_left: int = 5, swing_right: int = 5, atr_bars: 
         return rows.T, events_from_codes(KINDS, STATES, found[1, :n], start)
     return Stream(symbol, "how", _FEATURES, scan)
 
-# %% ../../nbs/12_sensory.how.ipynb #3ade411b
+# %% ../../nbs/12_sensory.how.ipynb #87d936e5
 def read(bars: Bars, *, swing_left: int = 5, swing_right: int = 5, atr_bars: int = 14, displacement_atr: float = 1.5, equal_atr: float = .1, middle_candle: bool = False, extreme_block: bool = False,
          book_rows: int = 16, zone: str = "UTC", vote_bars: int = 10, rank_bars: int = 1260, profile_bars: int = 240, flow_bars: int = 60, flow: OrderFlow | None = None) -> Reading:
     """The institutional footprint in one instrument: structure, gaps, blocks, liquidity, profile and, where trades are known, order flow.

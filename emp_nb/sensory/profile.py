@@ -217,40 +217,39 @@ def day_numbers(time: np.ndarray, zone: str = "UTC") -> np.ndarray:
 # %% ../../nbs/11_sensory.profile.ipynb #bf6a5299
 D_KEY, D_COUNT, D_HIGH, D_LOW, D_LAST_HIGH, D_LAST_LOW, D_TAKEN_HIGH, D_TAKEN_LOW, D_BARS = range(9)
 
+@njit(cache=True, nogil=True)
+def _turn_nb(d, p, key):
+    "Close period p and begin the period `key`; the level of a single bar counts as taken."
+    if d[p, D_COUNT] > 1.: d[p, D_LAST_HIGH], d[p, D_LAST_LOW] = d[p, D_HIGH], d[p, D_LOW]
+    d[p, D_TAKEN_HIGH] = d[p, D_TAKEN_LOW] = d[p, D_BARS] == 1.
+    d[p, D_KEY], d[p, D_COUNT], d[p, D_HIGH], d[p, D_LOW], d[p, D_BARS] = key, d[p, D_COUNT] + 1., -np.inf, np.inf, 0.
+
 # %% ../../nbs/11_sensory.profile.ipynb #ddcf3897
 @njit(cache=True, nogil=True)
-def _period_step_nb(d, p, key, high, low, close):
-    "Advance period p by a bar; 1 when it sweeps the last high, 2 the last low, 3 both, else 0. A level is taken once, that of a single bar never."
-    if key != d[p, D_KEY]:
-        if d[p, D_COUNT] > 1.: d[p, D_LAST_HIGH], d[p, D_LAST_LOW] = d[p, D_HIGH], d[p, D_LOW]
-        d[p, D_TAKEN_HIGH] = d[p, D_TAKEN_LOW] = d[p, D_BARS] == 1.
-        d[p, D_KEY], d[p, D_COUNT], d[p, D_HIGH], d[p, D_LOW], d[p, D_BARS] = key, d[p, D_COUNT] + 1., high, low, 0.
-    d[p, D_HIGH], d[p, D_LOW], d[p, D_BARS], swept = max(d[p, D_HIGH], high), min(d[p, D_LOW], low), d[p, D_BARS] + 1., 0
-    if high > d[p, D_LAST_HIGH] and d[p, D_TAKEN_HIGH] == 0.:
-        d[p, D_TAKEN_HIGH] = 1.
-        if close <= d[p, D_LAST_HIGH]: swept += 1
-    if low < d[p, D_LAST_LOW] and d[p, D_TAKEN_LOW] == 0.:
-        d[p, D_TAKEN_LOW] = 1.
-        if close >= d[p, D_LAST_LOW]: swept += 2
-    return swept
-
-# %% ../../nbs/11_sensory.profile.ipynb #38d753cf
-@njit(cache=True, nogil=True)
 def period_scan_nb(d, day, high, low, close, levels, swept):
-    "Scan days (row 0 of `d` (2, 9)) and weeks over (T,) bars into levels (T, 4), high and low of each, and swept (T, 2)."
+    "Scan days (row 0 of `d` (2, 9)) and weeks over (T,) bars into levels (T, 4), high and low of each, and swept (T, 2): 1 the last high, 2 the last low, 3 both. A level is taken once."
     for t in range(close.size):
         for p in range(2):
-            swept[t, p] = _period_step_nb(d, p, day[t] if p == 0 else (day[t] + 3) // 7, high[t], low[t], close[t])
-            levels[t, 2 * p], levels[t, 2 * p + 1] = d[p, D_LAST_HIGH], d[p, D_LAST_LOW]
+            key = day[t] if p == 0 else (day[t] + 3) // 7
+            if key != d[p, D_KEY]: _turn_nb(d, p, key)
+            top, bottom, swept[t, p] = d[p, D_LAST_HIGH], d[p, D_LAST_LOW], 0
+            d[p, D_HIGH], d[p, D_LOW], d[p, D_BARS] = max(d[p, D_HIGH], high[t]), min(d[p, D_LOW], low[t]), d[p, D_BARS] + 1.
+            if high[t] > top and d[p, D_TAKEN_HIGH] == 0.:
+                d[p, D_TAKEN_HIGH] = 1.
+                if close[t] <= top: swept[t, p] += 1
+            if low[t] < bottom and d[p, D_TAKEN_LOW] == 0.:
+                d[p, D_TAKEN_LOW] = 1.
+                if close[t] >= bottom: swept[t, p] += 2
+            levels[t, 2 * p], levels[t, 2 * p + 1] = top, bottom
 
-# %% ../../nbs/11_sensory.profile.ipynb #33dbabff
+# %% ../../nbs/11_sensory.profile.ipynb #20f2bfce
 def period_state() -> np.ndarray:
     "Fresh state (2, 9) of `period_scan_nb`."
     d = np.full((2, 9), np.nan)
     d[:, D_COUNT] = 0.
     return d
 
-# %% ../../nbs/11_sensory.profile.ipynb #a16cc9eb
+# %% ../../nbs/11_sensory.profile.ipynb #a7e769e5
 def previous_levels(bars: Bars, zone: str = "UTC") -> np.ndarray:
     """High and low of the previous day and of the previous week, at each bar.
 
@@ -264,11 +263,11 @@ def previous_levels(bars: Bars, zone: str = "UTC") -> np.ndarray:
     period_scan_nb(period_state(), day_numbers(bars.time, zone), bars.high, bars.low, bars.close, levels, swept)
     return levels
 
-# %% ../../nbs/11_sensory.profile.ipynb #345043bd
+# %% ../../nbs/11_sensory.profile.ipynb #c68661bf
 F_SEEN, F_CLOSE, F_Q, F_DP, F_COV, F_VAR, F_SIGNED, F_VOLUME = range(8)
 SURGE = 2.
 
-# %% ../../nbs/11_sensory.profile.ipynb #3239717d
+# %% ../../nbs/11_sensory.profile.ipynb #db613369
 @njit(cache=True, nogil=True)
 def _flow_step_nb(f, alpha, q, volume, close):
     "Advance the flow statistics by one bar; deviations of q from its mean, by what was known before."
@@ -286,7 +285,7 @@ def _flow_step_nb(f, alpha, q, volume, close):
         f[F_VAR] = (1. - alpha) * (f[F_VAR] + alpha * dq * dq)
     return surge
 
-# %% ../../nbs/11_sensory.profile.ipynb #c6eaa1fd
+# %% ../../nbs/11_sensory.profile.ipynb #3239717d
 @njit(cache=True, nogil=True)
 def flow_scan_nb(f, span, signed, volume, close, rows):
     "Scan signed volume, volume and close (T,) into rows (4, T): imbalance, lambda, deviation of signed volume, surge; NaN for the first `span` + 1 bars."

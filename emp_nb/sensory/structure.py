@@ -130,13 +130,15 @@ def gap_scan_nb(past, bulls, bears, live, opened, high, low, close, middle, edge
     "Scan (T,) bars for gaps and their lives; events, and near edges (2, T) of the nearest gaps that are not spent. How many events."
     n, start, up, down = 0, int(past[P_SEEN]), live[FVG], live[FVG + 1]
     h1, l1, h2, l2, body = past[P_HIGH], past[P_LOW], past[P_HIGH2], past[P_LOW2], past[P_BODY]
+    edge, other = nearest_edge_nb(bulls, up), nearest_edge_nb(bears, down)
     for i in range(close.size):
-        t, h, l, c = start + i, high[i], low[i], close[i]
+        t, h, l, c, before = start + i, high[i], low[i], close[i], n
         if up and bulls[up - 1, Z_NEAR] >= l: n, up = age_zones_nb(bulls, up, FVG, l, c, t, found, n)
         if down and bears[down - 1, Z_NEAR] >= -h: n, down = age_zones_nb(bears, down, FVG + 1, -h, -c, t, found, n)
         if l > h2 and (body > 0. or not middle): n, up = open_zone_nb(bulls, up, FVG, l, h2, t - 1, t, found, n)
         if h < l2 and (body < 0. or not middle): n, down = open_zone_nb(bears, down, FVG + 1, -h, -l2, t - 1, t, found, n)
-        edges[0, i], edges[1, i] = nearest_edge_nb(bulls, up), nearest_edge_nb(bears, down)
+        if n > before: edge, other = nearest_edge_nb(bulls, up), nearest_edge_nb(bears, down)
+        edges[0, i], edges[1, i] = edge, other
         h1, l1, h2, l2, body = h, l, h1, l1, c - opened[i]
     past[P_SEEN], past[P_HIGH], past[P_LOW], past[P_HIGH2], past[P_LOW2], past[P_BODY] = start + close.size, h1, l1, h2, l2, body
     live[FVG], live[FVG + 1] = up, down
@@ -148,7 +150,9 @@ L_LEVEL, L_ABOUT, L_UNBROKEN, L_LOWEST, L_TOP, L_BOTTOM, L_BLOCK, L_LAST_TOP, L_
 @njit(cache=True, nogil=True)
 def leg_step_nb(legs, side, opened, high, low, close, t, extreme):
     "Advance the leg of one side by a bar: the last opposite candle, and the one before the lowest low since the swing."
-    if close < opened or extreme: legs[side, L_LAST_TOP], legs[side, L_LAST_BOTTOM], legs[side, L_LAST] = high, low, t
+    last = close < opened or extreme                        # chosen without a branch: half of all candles are opposite, and the processor would guess
+    legs[side, L_LAST_TOP], legs[side, L_LAST_BOTTOM] = high if last else legs[side, L_LAST_TOP], low if last else legs[side, L_LAST_BOTTOM]
+    legs[side, L_LAST] = t if last else legs[side, L_LAST]
     if low <= legs[side, L_LOWEST]:
         legs[side, L_LOWEST], legs[side, L_BLOCK] = low, legs[side, L_LAST]
         legs[side, L_TOP], legs[side, L_BOTTOM] = legs[side, L_LAST_TOP], legs[side, L_LAST_BOTTOM]
