@@ -4,15 +4,15 @@
 
 # %% auto #0
 __all__ = ['to_correlation', 'ewma_covariance_nb', 'ewma_covariance', 'Shrunk', 'ledoit_wolf', 'Denoised', 'denoise',
-           'nearest_correlation', 'Dcc', 'garch_volatility_nb', 'dcc_nb', 'dcc_fit', 'dcc_filter']
+           'nearest_correlation', 'Dcc', 'dcc_nb', 'dcc_fit', 'dcc_filter']
 
 # %% ../../nbs/33_risk.covariance.ipynb #a2a4f0a9
 from dataclasses import dataclass
 import numpy as np
-from arch import arch_model
 from numba import njit
 from scipy.optimize import minimize
 from ..core import DataError
+from .garch import fit_garch
 
 # %% ../../nbs/33_risk.covariance.ipynb #930823c7
 def _sample(returns, least: int = 2) -> np.ndarray:
@@ -179,7 +179,7 @@ def nearest_correlation(matrix: np.ndarray, tolerance: float = 1e-9, limit: int 
 @dataclass(frozen=True, slots=True)
 class Dcc:
     "A dynamic conditional correlation model, fitted."
-    garch: np.ndarray       # (N, 4) omega (fraction squared), alpha, beta of each asset, and the variance it starts from
+    garch: tuple            # N fits of risk.garch
     a: float                # weight of the last products
     b: float                # weight of the last correlations; a + b < 1
     target: np.ndarray      # (N, N) correlation of the standardised returns, to which all returns
@@ -187,17 +187,9 @@ class Dcc:
     n_obs: int              # rows it was fitted on
 
 # %% ../../nbs/33_risk.covariance.ipynb #54e0dd85
-@njit(cache=True, nogil=True)
-def garch_volatility_nb(returns, garch):
-    "Conditional volatility (T + 1, N) of each row and the one after."
-    out = np.empty((returns.shape[0] + 1, returns.shape[1]))
-    for n in range(returns.shape[1]):
-        omega, alpha, beta, variance = garch[n]
-        for t in range(returns.shape[0]):
-            out[t, n] = np.sqrt(variance)
-            variance = omega + alpha * returns[t, n] * returns[t, n] + beta * variance
-        out[-1, n] = np.sqrt(variance)
-    return out
+def _volatility(returns: np.ndarray, garch: tuple) -> np.ndarray:
+    "Conditional volatility (T + 1, N) of each row of `returns` and of the one after."
+    return np.sqrt(np.column_stack([fit.variance(np.ascontiguousarray(returns[:, n])) for n, fit in enumerate(garch)]))
 
 # %% ../../nbs/33_risk.covariance.ipynb #c636d720
 @njit(cache=True, nogil=True)
@@ -239,15 +231,6 @@ def dcc_nb(z, target, a, b, out):
         if out.shape[0]: _scaled_nb(q, out[t])
     return total
 
-# %% ../../nbs/33_risk.covariance.ipynb #cb8c40af
-def _garch(series: np.ndarray, n: int) -> np.ndarray:
-    "Omega, alpha, beta and starting variance of one asset; alpha + beta may reach 1, where variance has no mean. Raises DataError when the fit fails."
-    scale = series.std()
-    fit = arch_model(series / scale, mean="Zero", vol="GARCH", p=1, q=1, rescale=False).fit(disp="off", show_warning=False)
-    omega, alpha, beta = fit.params.to_numpy()
-    if fit.convergence_flag or not np.isfinite(fit.params).all(): raise DataError(f"GARCH(1,1) must converge, asset {n} gave alpha {alpha:.3f}, beta {beta:.3f} (flag {fit.convergence_flag}); use a longer history or ewma_covariance")
-    return np.array([omega * scale ** 2, alpha, beta, scale ** 2])
-
 # %% ../../nbs/33_risk.covariance.ipynb #30b7668e
 def _weights_of(x) -> tuple[float, float]:
     "The pair a, b >= 0 with a + b < 1 of two unbounded numbers."
@@ -262,8 +245,8 @@ def dcc_fit(returns: np.ndarray) -> Dcc:
     Returns Dcc. Raises DataError on holes, still or redundant assets, too few rows, or a fit that fails. Source: Engle (2002), section 3.
     """
     x = _sample(returns, max(250, np.shape(returns)[-1] + 1))
-    garch = np.array([_garch(x[:, n], n) for n in range(x.shape[1])])
-    z = x / garch_volatility_nb(x, garch)[:-1]
+    garch = tuple(fit_garch(x[:, n]) for n in range(x.shape[1]))
+    z = x / _volatility(x, garch)[:-1]
     target = to_correlation(z.T @ z / len(z))[0]
     if np.linalg.eigvalsh(target)[0] < 1e-8: raise DataError("assets must not be copies or sums of each other, got a singular correlation; drop one")
     none = np.empty((0, *target.shape))
@@ -281,7 +264,7 @@ def dcc_filter(returns: np.ndarray, model: Dcc) -> tuple[np.ndarray, np.ndarray]
     """
     x = np.ascontiguousarray(returns, np.float64)
     if x.ndim != 2 or x.shape[1] != len(model.garch) or not np.isfinite(x).all(): raise DataError(f"returns must be finite, (T, {len(model.garch)}), got shape {x.shape}; pass the assets the model was fitted on")
-    volatility = garch_volatility_nb(x, model.garch)
+    volatility = _volatility(x, model.garch)
     out = np.empty((len(x), x.shape[1], x.shape[1]))
     dcc_nb(x / volatility[:-1], model.target, model.a, model.b, out)
     return out, volatility[1:]
