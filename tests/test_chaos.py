@@ -17,10 +17,10 @@ from emp_nb.measures import log_returns, simple_returns
 from emp_nb.sensory import chaos, cortex
 from emp_nb.sensory.breaks import BREAK_LIMIT, cusum, regime_age
 from emp_nb.sensory.bubble import bubble_confidence, fit_bubble
-from emp_nb.sensory.harvest import carry_by_regime, convexity, known_then, rebalancing_premium, short_variance, variance_premium
+from emp_nb.sensory.harvest import carry_by_regime, convexity, rebalancing_premium, short_variance, variance_premium
 from emp_nb.sensory.jumps import day_slots, jump_critical_value, jump_settings, jump_share, jump_statistic
 from emp_nb.sensory.ranks import kept_rank_nb, rank_state
-from emp_nb.sensory.reading import check_reading, joined, rank_step_nb
+from emp_nb.sensory.reading import check_reading, joined, known_then, rank_step_nb
 from emp_nb.sensory.switching import STANDARD_WEATHER, Weather, fit_weather, turbulence
 from emp_nb.sensory.tails import PARETO_BARS, TAIL_BARS, TAIL_LARGEST, pareto_fit, pareto_tail
 

@@ -14,10 +14,10 @@ from ..data.bars import Bars, check_bars
 from ..measures import ewma_1d_nb, log_returns
 from .breaks import age_state, age_step_nb, break_score_nb, cusum_state, cusum_step_nb
 from .bubble import WINDOWS, bubble_confidence
-from .harvest import MONTH_BARS, known_then, premium_step_nb
+from .harvest import MONTH_BARS, premium_step_nb
 from .jumps import JUMP_BARS, JUMP_CRITICAL, SLOT_KNOWN, bipower_state, bipower_step_nb, day_slots, jump_state, jump_step_nb, slot_norm_state, season_step_nb
 from .ranks import kept_rank_nb, rank_state
-from .reading import Reading, Stream, certainty_nb, events_array, RANK_MIN
+from .reading import Reading, Stream, certainty_nb, events_array, known_then, RANK_MIN
 from .switching import STANDARD_WEATHER, Weather, fit_weather, weather_step_nb, weather_values
 from .tails import hill_state, hill_step_nb, pareto_state, pareto_step_nb
 
