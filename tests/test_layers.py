@@ -11,7 +11,7 @@ BASE = ["core", "data.bars"]
 MODEL = [*BASE, "data.scenarios", "measures", "sensory.reading"]
 SENSE = [*BASE, "data.orderflow", "measures", "sensory.reading"]
 # parts of a sense: rooms that one sense alone imports, because its question outgrew one notebook
-PARTS = {"sensory.how": ["sensory.profile", "sensory.structure"], "sensory.what": ["sensory.candles", "sensory.fractals", "sensory.harmonics", "sensory.motifs"],
+PARTS = {"sensory.why": ["sensory.lexicon", "sensory.macro", "sensory.statements"], "sensory.statements": ["sensory.lexicon"], "sensory.how": ["sensory.profile", "sensory.structure"], "sensory.what": ["sensory.candles", "sensory.fractals", "sensory.harmonics", "sensory.motifs"],
          "sensory.when": ["sensory.calendars", "sensory.season"], "sensory.anomaly": ["sensory.accounts", "sensory.episodes", "sensory.tape"], "sensory.episodes": ["sensory.accounts"],
          "sensory.chaos": ["sensory.breaks", "sensory.bubble", "sensory.harvest", "sensory.jumps", "sensory.ranks", "sensory.switching", "sensory.tails"]}
 # room: what it may import; the first pattern that fits decides

@@ -2,6 +2,7 @@
 import os
 import subprocess
 import sys
+from collections import namedtuple
 from dataclasses import replace
 
 import numpy as np
@@ -13,14 +14,49 @@ from conftest import ROOT
 from emp_nb.core import DataError
 from emp_nb.data.bars import Bars
 from emp_nb.data.catalog import load
-from emp_nb.sensory import anomaly, chaos, cortex, how, what, when
-from emp_nb.sensory.reading import RANK_MIN, check_reading, joined
+from emp_nb.sensory import anomaly, chaos, cortex, how, what, when, why
+from emp_nb.sensory.macro import RELEASE
+from emp_nb.sensory.reading import RANK_MIN, Stream, check_reading, joined
 
-SENSES = {"how": how, "what": what, "when": when, "anomaly": anomaly, "chaos": chaos}
+NS_DAY = 86_400_000_000_000
+
+
+class World:
+    "WHY with the same world for every market: monthly series, statements that turn, news and releases; a stream gets each with the first bars at or after it."
+    __name__ = "emp_nb.sensory.why"
+    Paper = namedtuple("Paper", "source title text first_seen")
+
+    def __init__(self):
+        rng, self.month = np.random.default_rng(8), pd.date_range("1998-01-31", "2026-12-31", freq="ME", tz="UTC").as_unit("ns").asi8
+        self.macro = {name: (self.month + k, np.cumsum(.1 * rng.standard_normal(self.month.size))) for k, name in enumerate(("slope", "credit", "inflation"))}
+        said = ("Inflation has risen. Growth has been strong.", "Inflation has been subdued. Growth has slowed.", "The Committee met.")
+        news = ("The team won.", "Tensions rose as troops massed.", "The army launched an offensive.")
+        self.documents = [self.Paper("fed", "Statement", said[k], t + 5) for t, k in zip(self.month, rng.integers(0, 3, self.month.size))]
+        self.documents += [self.Paper("wire", "News", news[k], t + 9 * NS_DAY) for t, k in zip(self.month, rng.integers(0, 3, self.month.size))]
+        self.releases = np.array([(t + 3 * NS_DAY, "payrolls", a, 0., .5) for t, a in zip(self.month, rng.standard_normal(self.month.size))], RELEASE)
+
+    def between(self, after, upto):
+        inside = lambda t: (t > after) & (t <= upto)
+        return {"macro": {name: (t[inside(t)], v[inside(t)]) for name, (t, v) in self.macro.items()}, "documents": [d for d in self.documents if inside(d.first_seen)],
+                "releases": self.releases[inside(self.releases["time"])]}
+
+    def read(self, bars): return why.read(bars, macro=self.macro, documents=self.documents, releases=self.releases)
+
+    def stream(self, symbol):
+        feed, last = why.stream(symbol), [np.iinfo(np.int64).min]
+        def update(bars):
+            reading = Stream.update(feed, bars, **self.between(last[0], bars.time[-1]))
+            last[0] = bars.time[-1]
+            return reading
+        feed.update = update
+        return feed
+
+
+world = World()
+SENSES = {"why": world, "how": how, "what": what, "when": when, "anomaly": anomaly, "chaos": chaos}
 NEED_RANGES = (how,)                                # what needs a range says nothing where there is none
 OF_VOLUME = ("poc", "value", "node", "high_node", "low_node")
 COLUMNS = ("time", "lean", "alarm", "confidence", "features")
-NS_DAY = 86_400_000_000_000
 KNOWN_DAYS = ("2008-09-29", "2008-10-09", "2008-10-15", "2008-11-20", "2008-12-01", "2010-05-06", "2011-08-08", "2015-08-24", "2018-02-05")
 
 
@@ -147,6 +183,7 @@ def test_reading_is_deterministic(sense, bars): assert_same(sense.read(bars), se
 
 
 def test_flat_market_has_no_lean_no_alarm_and_no_events(sense):
+    if sense is world: return                       # what it reads is not the price
     for still in (flat(800), closes_of(flat(800))):
         reading = sense.read(still)
         check_reading(reading, 800)
@@ -159,7 +196,7 @@ def test_a_market_that_goes_flat_stays_known(sense):
     still = lambda values: np.r_[values[:600], np.full(600, moving.close[599])]
     reading = sense.read(replace(moving, open=still(moving.open), high=still(moving.high), low=still(moving.low), close=still(moving.close)))
     check_reading(reading, 1200)
-    assert np.isfinite(reading.lean[600:]).all() and np.isfinite(reading.alarm[600:]).all() and reading.alarm[-1] < .2
+    assert np.isfinite(reading.lean[600:]).all() and np.isfinite(reading.alarm[600:]).all() and (reading.alarm[-1] < .2 or sense is world)
 
 
 @pytest.mark.parametrize("scale", (8., 3.7e-3, 1e5))
@@ -308,16 +345,18 @@ def test_senses_are_not_copies_of_each_other():
     assert abs(leans[np.triu_indices(len(SENSES), 1)]).max() < .8
 
 
-def test_perception_of_real_bars_names_what_is_missing():
+def test_perception_of_real_bars_hears_all_six():
     bars = load("spx")[:2000]
     seen = cortex.perceive({name: s.read(bars) for name, s in SENSES.items()}, quality=.9)
-    assert seen.senses == ("how", "what", "when", "anomaly", "chaos") and seen.missing == ("why",)
+    assert seen.senses == cortex.SENSES and seen.missing == ()
     np.testing.assert_array_equal(seen.time, bars.time)
     assert len(seen.feature_names) == len(set(seen.feature_names)) == seen.features.shape[1] and "what.trend" in seen.feature_names
     for name, low in (("lean", -1), ("alarm", 0), ("confidence", 0), ("agreement", 0)):
         values = getattr(seen, name)[400:]
         assert np.isfinite(values).all() and values.min() >= low and values.max() <= 1
-    assert np.nanmax(seen.confidence) <= .9 * 5 / 6
+    assert np.nanmax(seen.confidence) <= .9
+    deaf = cortex.perceive({name: s.read(bars) for name, s in SENSES.items() if name != "why"}, quality=.9)
+    assert deaf.missing == ("why",) and np.nanmax(deaf.confidence) <= .9 * 5 / 6
     assert set(seen.events) == set(SENSES) and (seen.events["what"]["confirm_idx"] == what.read(bars).events["confirm_idx"]).all()
 
 
