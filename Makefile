@@ -45,8 +45,8 @@ cloud-check: .venv-cloud/.ready  ## templates of hub/aws: synthesis under cdk-na
 	  && $(CLOUD)/python app.py && $(CLOUD)/cfn-lint "cdk.out/*.template.json" && $(CLOUD)/checkov -d cdk.out --framework cloudformation --quiet --compact --skip-download \
 	  && $(CLOUD)/python -m pytest -q -p no:cacheprovider -c /dev/null --rootdir . test_stacks.py
 
-lab: $(READY)  ## JupyterLab on the notebooks
-	$(BIN)/jupyter lab --notebook-dir=.
+lab: $(READY)  ## JupyterLab, opened on the launcher of the explorers
+	JUPYTER_PATH="$(CURDIR)/nbs/apps/jupyter" $(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/nbs/apps/launcher.ipynb
 
 lock: $(UV)  ## resolve pyproject.toml anew: pins, hashes, every platform, no addresses
 	@$(FROM_REGISTRY); $(UV) pip compile -q --upgrade --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --extra dev pyproject.toml -o requirements.lock
