@@ -63,6 +63,12 @@ class Data(Section):
     runs_dir: Path          # run outputs and the ledger, relative to settings.ini
     max_drop: Share         # share of rows that cleaning may drop before it refuses
     min_quality: Share      # score below which a job stops
+    fetch_deadline_s: Positive      # an answer comes within this, from a source or from disk
+    fetch_rate_per_s: Positive      # requests to one host
+    fetch_max_bytes: Count          # of one answer, decompressed
+    fetch_cache_bytes: Count        # of all answers kept on disk
+    breaker_failures: Count         # failures in a row after which a host is left alone,
+    breaker_rest_s: Positive        # for so long
 
 # %% ../nbs/00_core.ipynb #5d983ab4
 class Senses(Section):
