@@ -140,6 +140,16 @@ def test_first_seen_is_never_rewritten_and_a_correction_is_another_document(serv
     assert third.value == second and documents(feed, second[1].first_seen, client=client()).value == second[1:]
 
 
+def test_documents_seen_before_outlive_the_kept_answer(server, client):
+    feed = Feed("bank", (server.url("/"),))
+    server.pages["/"] = GOOD
+    first = documents(feed, client=client())
+    for kept in client().responses.folder.glob("*.answer"): kept.unlink()
+    server.pages["/"] = failing()
+    lost = documents(feed, client=client())
+    assert lost.value == first.value and lost.stale and np.isnan(lost.age_s) and "500" in lost.failed[0]
+
+
 def test_many_threads_see_a_document_once(server, client):
     server.pages["/"], shared = GOOD, client()
     found = []

@@ -244,7 +244,10 @@ def documents(feed: Feed, since: int = 0, *, client: Client | None = None) -> An
     """
     client = client or shared_client()
     seen = Sightings(client.responses.folder / "seen.sqlite")
-    answer = fetch(Origin(feed.name, tuple(feed.urls), lambda body, now, charset: parse_feed(body, feed.name, now, charset)), client=client)
+    try: answer = fetch(Origin(feed.name, tuple(feed.urls), lambda body, now, charset: parse_feed(body, feed.name, now, charset)), client=client)
+    except SourceError as e:
+        if not seen.since(feed.name, 0): raise
+        return Answer(seen.since(feed.name, since), f"documents of {feed.name} seen before", float("nan"), True, (str(e),))
     seen.add(answer.value)
     return Answer(seen.since(feed.name, since), answer.source, answer.age_s, answer.stale, answer.failed)
 
