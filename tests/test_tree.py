@@ -76,7 +76,7 @@ def test_functions_are_short(path):
 
 
 def test_sizes():
-    assert sum(len(p.read_text().splitlines()) for p in MODULES) <= 16_000
+    assert sum(len(p.read_text().splitlines()) for p in MODULES) <= 20_000
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150
     big = [f for f in tracked() if (ROOT / f).stat().st_size > 500_000 and not f.startswith("data/")]
     assert not big
