@@ -1,4 +1,5 @@
 """The search: sorting against its definition, bounds, determinism, interruption, and that it beats luck."""
+import pickle
 import signal
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np
@@ -124,3 +125,39 @@ def test_progress_is_shown_or_silent(capfd):
     evolve(market(1), SPEC, progress=True, **args)
     shown = capfd.readouterr().err
     assert "best=" in shown and "median=" in shown and "diversity=" in shown
+
+
+@pytest.mark.jit
+def test_the_search_is_the_same_bit_by_bit_for_any_block():
+    args = dict(population=70, generations=2, seed=5, progress=False, **FEES)
+    alone = evolve(market(1), SPEC, **args)
+    with ThreadPoolExecutor(2) as pool:
+        for block in (1, 7, 64, 500):
+            np.testing.assert_array_equal(evolve(market(1), SPEC, executor=pool, block=block, **args).tried_objectives, alone.tried_objectives)
+
+
+class Sender:
+    "An executor as a remote one is: the task and its arguments travel as bytes, and are what a cluster would scatter."
+    def map(self, task, blocks):
+        self.bound = task.args
+        return [pickle.loads(pickle.dumps(task))(pickle.loads(pickle.dumps(block))) for block in blocks]
+
+
+def test_a_task_carries_the_markets_and_travels_as_bytes():
+    args, sender, worlds = dict(population=12, generations=2, seed=5, progress=False, **FEES), Sender(), (market(8),)
+    alone, sent = evolve(market(1), SPEC, scenarios=worlds, **args), evolve(market(1), SPEC, scenarios=worlds, executor=sender, block=5, **args)
+    np.testing.assert_array_equal(sent.tried_objectives, alone.tried_objectives)
+    assert sender.bound[0].digest == market(1).digest and sender.bound[1][0] is worlds[0]
+
+
+@pytest.mark.parametrize("stop", [1, 3])
+def test_a_snapshot_continues_bit_by_bit(stop):
+    args, kept = dict(population=16, seed=5, progress=False, **FEES), []
+    whole = evolve(market(1), SPEC, generations=4, checkpoint=lambda s: kept.append(s), **args)
+    again = evolve(market(1), SPEC, generations=4, resume=kept[stop - 1], **args)
+    for name in ("objectives", "front", "front_metrics", "history", "tried_objectives"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(whole, name), err_msg=name)
+    np.testing.assert_array_equal(again.tried.params, whole.tried.params)
+    assert len(kept) == 4 and len(evolve(market(1), SPEC, generations=4, resume=kept[-1], **args).history) == 4
+    for other in (dict(seed=6), dict(cost_bps=2.), dict(weights=(.25, .25, .25, .25))):
+        with pytest.raises(ValueError, match="search that made it"): evolve(market(1), SPEC, generations=4, resume=kept[0], **args | other)

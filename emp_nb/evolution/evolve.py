@@ -4,11 +4,13 @@
 
 # %% auto #0
 __all__ = ['HISTORY', 'BLOCK', 'front_rank_nb', 'pareto_rank', 'crowding_nb', 'survivors', 'crossover', 'mutate', 'Nsga2',
-           'EvolveResult', 'diversity', 'evolve', 'best']
+           'EvolveResult', 'diversity', 'block_metrics', 'evolve', 'best']
 
 # %% ../../nbs/24_evolution.evolve.ipynb #ccae5c66
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 import numpy as np
 from numba import njit
 from tqdm.auto import tqdm
@@ -136,7 +138,7 @@ def mutate(unit: np.ndarray, coarse: np.ndarray, rng: np.random.Generator, *, ra
 
 # %% ../../nbs/24_evolution.evolve.ipynb #24baaac4
 class Nsga2:
-    "NSGA-II over a genome spec: `ask()` for genomes, `tell(scores)` their objectives."
+    "NSGA-II over a genome spec: `ask()` for genomes, `tell(scores, metrics)` their objectives."
     def __init__(self, spec: GenomeSpec, population: int, seed: int):
         if population < 4: raise ValueError(f"a population needs at least 4 genomes, got {population}")
         self.spec, self.size, self.seed, self.coarse = spec, population, seed, _coarse(spec)
@@ -158,14 +160,28 @@ class Nsga2:
         born = np.clip(crossover(unit[pairs[0]], unit[pairs[1]], rng)[:self.size], 0., 1.)
         return clip(self.spec, lo + mutate(born, self.coarse, rng, rate=1 / len(self.spec)) * (hi - lo))
 
-    def tell(self, scores: np.ndarray):
-        "Scores (P, M) of the genomes last asked for, finite, larger is better; parents and children compete for the places."
+    def worlds(self, scenarios: tuple) -> tuple:
+        "The stressed worlds in which the next genomes are to be tried: all of them."
+        return scenarios
+
+    def tell(self, scores: np.ndarray, metrics: np.ndarray | None = None):
+        "Scores (P, M) of the genomes last asked for, finite, larger is better; parents and children compete for the places. NSGA-II has no use for their metrics."
         if self.asked is None or scores.shape[0] != len(self.asked) or not np.isfinite(scores).all():
             raise ValueError(f"tell needs finite scores for the {self.size} genomes of the last ask, got {scores.shape}")
-        params = self.asked.params
-        if self.state is not None: params, scores = np.concatenate([self.state[0].params, params]), np.concatenate([self.state[1], scores])
+        genomes = self.asked
+        if self.state is not None: genomes, scores = self.state[0].joined(genomes), np.concatenate([self.state[1], scores])
         rows, rank, crowding = survivors(scores, self.size)
-        self.generation, self.asked, self.state = self.generation + 1, None, (Genomes(self.spec, params[rows]), scores[rows], rank, crowding)
+        self.generation, self.asked, self.state = self.generation + 1, None, (genomes[rows], scores[rows], rank, crowding)
+
+    def snapshot(self) -> dict:
+        "Arrays and numbers from which `restore` continues; after the first `tell`."
+        genomes, scores, rank, crowding = self.state
+        return {"generation": self.generation, "scores": scores, "rank": rank, "crowding": crowding, **genomes.arrays}
+
+    def restore(self, snapshot: Mapping):
+        "Continue where the search that made `snapshot` stood."
+        genomes = self.spec.genomes(**{name: snapshot[name] for name in random(self.spec, 1, np.random.default_rng(0)).arrays})
+        self.generation, self.asked, self.state = int(snapshot["generation"]), None, (genomes, *(np.asarray(snapshot[name]) for name in ("scores", "rank", "crowding")))
 
 # %% ../../nbs/24_evolution.evolve.ipynb #227b7c2d
 @dataclass(frozen=True, slots=True)
@@ -205,53 +221,69 @@ def _spec_hash(spec: GenomeSpec) -> str:
 # %% ../../nbs/24_evolution.evolve.ipynb #d229e848
 BLOCK = 128         # genomes in one task of an executor
 
-def _metrics(market: Market, genomes: Genomes, scenarios: tuple, executor, **costs) -> np.ndarray:
+def block_metrics(market: Market, scenarios: tuple, costs: dict, genomes: Genomes) -> np.ndarray:
+    "Metrics (P, 1+S, M) of one block: the task that an executor gets, with all but the genomes bound beforehand."
+    return evaluate(market, genomes, scenarios, **costs)
+
+def _metrics(market: Market, genomes: Genomes, scenarios: tuple, executor, block: int, costs: dict) -> np.ndarray:
     "Metrics (P, 1+S, M), evaluated here or in blocks by `executor`."
-    if executor is None: return evaluate(market, genomes, scenarios, **costs)
-    blocks = [genomes[k:k + BLOCK] for k in range(0, len(genomes), BLOCK)]
-    return np.concatenate(list(executor.map(lambda block: evaluate(market, block, scenarios, **costs), blocks)))
+    task = partial(block_metrics, market, scenarios, costs)
+    if executor is None: return task(genomes)
+    return np.concatenate(list(executor.map(task, [genomes[k:k + block] for k in range(0, len(genomes), block)])))
 
 # %% ../../nbs/24_evolution.evolve.ipynb #3e86e642
 def evolve(market: Market, spec: GenomeSpec, *, population: int, generations: int, cost_bps: float, slippage_bps: float, seed: int, scenarios: tuple = (),
-           folds: int = 5, weights=WEIGHTS, scales: FitnessScales = SCALES, executor=None, progress: bool = True, callback=None) -> EvolveResult:
+           folds: int = 5, weights=WEIGHTS, scales: FitnessScales = SCALES, search=Nsga2, executor=None, block: int = BLOCK, progress: bool = True, callback=None,
+           checkpoint=None, resume: Mapping | None = None) -> EvolveResult:
     """Search for genomes that no other beats on all four objectives.
 
     market : Market that passes `check_market`
-    spec : GenomeSpec whose weights name features of the market
+    spec : GenomeSpec whose features are those of the market
     population, generations : genomes a generation, >= 4, and generations, >= 1; the first one is drawn at random
     cost_bps, slippage_bps : >= 0, per unit of turnover and per fill
-    seed : >= 0; the same seed gives the same result bit by bit, whatever the executor
+    seed : >= 0; the same seed gives the same result bit by bit, whatever the executor and the block
     scenarios : stressed Markets on the same features
     folds : walk-forward folds, >= 2
     weights, scales : of the fitness, as in settings.ini
+    search : called with spec, population and seed; makes an object with the verbs and attributes of `Nsga2`
     executor : anything with `map`, such as a ThreadPoolExecutor; None evaluates here
+    block : genomes in one task of the executor, >= 1
     progress : True shows a bar with fitness, diversity and time left
     callback : called with the row of `history` after each generation
-    Returns EvolveResult; `interrupted` when Ctrl-C came after at least one generation. Raises as `kernel.evaluate`; KeyboardInterrupt before any result. Source: EMP; Deb et al. (2002).
+    checkpoint : called after each generation with a snapshot: a dict of arrays, numbers and text
+    resume : such a snapshot of the same search; it goes on after its last generation, to the same result bit by bit
+    Returns EvolveResult; `interrupted` when Ctrl-C came after at least one generation. Raises as `kernel.evaluate`; ValueError on a snapshot of another search; KeyboardInterrupt before any result. Source: EMP; Deb et al. (2002).
     """
-    if generations < 1: raise ValueError(f"a search needs at least one generation, got {generations}")
-    costs = dict(cost_bps=cost_bps, slippage_bps=slippage_bps, folds=folds)
-    search, log, history, finished, interrupted = Nsga2(spec, population, seed), [], np.zeros(generations, HISTORY), None, False
-    bar = tqdm(total=generations, disable=not progress, desc=f"evolve {market.symbol}")
+    if generations < 1 or block < 1: raise ValueError(f"a search needs at least one generation and one genome a block, got {generations} and {block}")
+    costs, engine = dict(cost_bps=cost_bps, slippage_bps=slippage_bps, folds=folds), search(spec, population, seed)
+    name = _name(engine, market, scenarios, costs, (weights, scales)) if checkpoint or resume else ""
+    log, history, interrupted = ([], np.zeros(0, HISTORY), False) if resume is None else (*_resumed(engine, resume, name), False)
+    finished = (engine.state, history, tuple(log)) if log else None
+    bar = tqdm(total=generations, initial=len(history), disable=not progress, desc=f"evolve {market.symbol}")
     try:
-        for g in range(generations):
-            genomes = search.ask()
-            scores = objectives(_metrics(market, genomes, scenarios, executor, **costs), folds, bars_per_year=market.bars_per_year, scales=scales)
-            log.append((genomes.params, scores))
-            search.tell(scores)
-            history[g] = _row(g, search.state, weights, max(weighted(scores, weights).max(), history["best"][:g].max(initial=0.)))
-            finished = search.state, g + 1              # one assignment: an interrupt finds a whole generation
+        for g in range(len(history), generations):
+            genomes = engine.ask()
+            metrics = _metrics(market, genomes, engine.worlds(scenarios), executor, block, costs)
+            scores = objectives(metrics, folds, bars_per_year=market.bars_per_year, scales=scales)
+            engine.tell(scores, metrics)
+            log.append((genomes, scores))
+            history = np.append(history, _row(g, engine.state, weights, max(weighted(scores, weights).max(), history["best"].max(initial=0.))))
+            finished = engine.state, history, tuple(log)            # one assignment: an interrupt finds a whole generation
+            if checkpoint is not None: checkpoint(_snapshot(engine, log, history, name))
             _show(bar, history[g])
             if callback is not None: callback(history[g])
     except KeyboardInterrupt:
         if finished is None: raise
         interrupted = True
     finally: bar.close()
-    state, done = finished
-    trials = Genomes(spec, np.concatenate([params for params, _ in log[:done]])), np.concatenate([scores for _, scores in log[:done]])
-    return _result(state, trials, history[:done], market, scenarios, costs, tuple(weights), seed, interrupted)
+    state, history, log = finished
+    return _result(state, _joined(log), history, market, scenarios, costs, tuple(weights), seed, interrupted)
 
 # %% ../../nbs/24_evolution.evolve.ipynb #936d34c8
+def _joined(log) -> tuple[Genomes, np.ndarray]:
+    "All genomes of a log and their objectives, in order."
+    return log[0][0].joined(*(genomes for genomes, _ in log[1:])), np.concatenate([scores for _, scores in log])
+
 def _row(generation: int, state: tuple, weights, top: float) -> np.ndarray:
     "The survivors as one row of HISTORY; `top` is the best fitness so far."
     genomes, scores, rank, _ = state
@@ -262,6 +294,24 @@ def _show(bar, row: np.ndarray):
     "One line of progress."
     bar.set_postfix(best=f"{row['best']:.3f}", median=f"{row['median']:.3f}", diversity=f"{row['diversity']:.2f}", refresh=False)
     bar.update()
+
+# %% ../../nbs/24_evolution.evolve.ipynb #dc2b0333
+def _name(engine, market: Market, scenarios: tuple, costs: dict, fitness: tuple) -> str:
+    "sha256 of what decides the course of a search."
+    parts = type(engine).__name__, engine.size, engine.seed, _spec_hash(engine.spec), [m.digest for m in (market, *scenarios)], sorted(costs.items()), fitness
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+def _snapshot(engine, log: list, history: np.ndarray, name: str) -> dict:
+    "Everything that `_resumed` needs."
+    tried, scores = _joined(log)
+    return {"name": name, "history": history, "tried_objectives": scores, **{f"tried_{n}": a for n, a in tried.arrays.items()}, **{f"search_{n}": a for n, a in engine.snapshot().items()}}
+
+def _resumed(engine, snapshot: Mapping, name: str) -> tuple[list, np.ndarray]:
+    "Log and history of a snapshot; `engine` stands where it stood."
+    if str(snapshot["name"]) != name: raise ValueError("a snapshot continues the search that made it: this one was made with another market, spec, seed, cost, fitness or search; start anew")
+    engine.restore({key.removeprefix("search_"): value for key, value in snapshot.items() if key.startswith("search_")})
+    tried = engine.spec.genomes(**{n: snapshot[f"tried_{n}"] for n in engine.state[0].arrays})
+    return [(tried, np.asarray(snapshot["tried_objectives"]))], np.asarray(snapshot["history"])
 
 # %% ../../nbs/24_evolution.evolve.ipynb #21bb3356
 def _result(state: tuple, trials: tuple, history: np.ndarray, market: Market, scenarios: tuple, costs: dict, weights: tuple, seed: int, interrupted: bool) -> EvolveResult:

@@ -51,6 +51,10 @@ class GenomeSpec:
         "Columns lo, hi, step, scale as float64 (G, 4)."
         return np.array([(g.lo, g.hi, g.step, g.scale) for g in self.genes], np.float64)
 
+    def genomes(self, **arrays) -> "Genomes":
+        "Genomes of this spec from the arrays that `Genomes.arrays` names."
+        return Genomes(self, **arrays)
+
     def column(self, name: str) -> int:
         "Column of the gene called `name`; ValueError when there is none."
         if name not in self.names: raise ValueError(f"the genome has no gene {name!r}, only {', '.join(self.names)}")
@@ -105,11 +109,21 @@ class Genomes:
 
     def __len__(self): return len(self.params)
 
-    def __reduce__(self): return Genomes, (self.spec, self.params)
+    def __reduce__(self): return type(self), (self.spec, *self.arrays.values())
+
+    @property
+    def arrays(self) -> dict:
+        "What tells these genomes from others of the spec, {name: array with P rows}."
+        return {"params": self.params}
 
     def __getitem__(self, rows) -> "Genomes":
         "The genomes of a slice or an index array; one integer gives a population of one."
-        return Genomes(self.spec, np.atleast_2d(self.params[rows]))
+        return self.spec.genomes(**{name: np.atleast_2d(array[rows]) for name, array in self.arrays.items()})
+
+    def joined(self, *others: "Genomes") -> "Genomes":
+        "These genomes and then the others, all of one spec."
+        parts = [g.arrays for g in (self, *others)]
+        return self.spec.genomes(**{name: np.concatenate([part[name] for part in parts]) for name in self.arrays})
 
     def values(self, name: str) -> np.ndarray:
         "(P,) float32, the numbers that the kernel uses for the gene `name`: value * scale."
