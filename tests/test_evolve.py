@@ -1,10 +1,15 @@
 """The search: sorting against its definition, bounds, determinism, interruption, and that it beats luck."""
+import os
 import pickle
 import signal
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
+from conftest import ROOT
 from test_fitness import FEES, SPEC, market
+from emp_nb.jobs.artefacts import Checkpoint
 from emp_nb.evolution.evolve import Nsga2, best, crowding_nb, evolve, pareto_rank, survivors
 from emp_nb.evolution.fitness import weighted
 from emp_nb.evolution.genome import clip
@@ -161,3 +166,29 @@ def test_a_snapshot_continues_bit_by_bit(stop):
     assert len(kept) == 4 and len(evolve(market(1), SPEC, generations=4, resume=kept[-1], **args).history) == 4
     for other in (dict(seed=6), dict(cost_bps=2.), dict(weights=(.25, .25, .25, .25))):
         with pytest.raises(ValueError, match="search that made it"): evolve(market(1), SPEC, generations=4, resume=kept[0], **args | other)
+
+
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, "tests")
+from test_evolve import FEES, SPEC, market
+from emp_nb.evolution.evolve import evolve
+from emp_nb.jobs.artefacts import Checkpoint
+kept = Checkpoint(sys.argv[1], "evolve", market(1).digest)
+def save(snapshot):
+    kept.save(snapshot)
+    if snapshot["history"].size == int(sys.argv[2]): os.kill(os.getpid(), signal.SIGKILL)
+evolve(market(1), SPEC, population=16, generations=6, seed=5, progress=False, checkpoint=save, resume=kept.load(), **FEES)
+"""
+
+
+@pytest.mark.process
+def test_a_search_killed_twice_ends_as_if_it_had_not_been(tmp_path):
+    for stop in (2, 4):
+        done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), str(stop)], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        assert done.returncode == -signal.SIGKILL
+    args, kept = dict(population=16, generations=6, seed=5, progress=False, **FEES), Checkpoint(tmp_path, "evolve", market(1).digest)
+    assert kept.load()["history"].size == 4
+    whole, again = evolve(market(1), SPEC, **args), evolve(market(1), SPEC, resume=kept.load(), **args)
+    np.testing.assert_array_equal(again.tried_objectives, whole.tried_objectives)
+    np.testing.assert_array_equal(again.population.params, whole.population.params)
