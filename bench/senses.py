@@ -54,10 +54,19 @@ def live(bars, warm=2000, steps=1000):
     return np.array(spent)
 
 
+COLD = """
+from emp_nb.data.catalog import load
+from emp_nb.sensory import anomaly, chaos, how, what, when, why
+from emp_nb.sensory.cortex import perceive
+bars, credit = load("spx"), load("credit_spread")
+perceive({"why": why.read(bars, macro={"credit": (credit.time, credit.close)}), **{s.__name__.rpartition(".")[2]: s.read(bars) for s in (how, what, when, anomaly, chaos)}})
+"""
+
+
 def cold():
     "Seconds of a fresh process that reads the S&P 500 with all six senses and perceives it, kernels compiled before."
     start = time.perf_counter()
-    subprocess.run([sys.executable, __file__, "--cold"], check=True)
+    subprocess.run([sys.executable, "-c", COLD], check=True)
     return time.perf_counter() - start
 
 
@@ -88,4 +97,4 @@ def main():
     line("SPA, 500 strategies x 2,500 bars x 500 histories", ours, theirs, "arch", ">= 40x", lambda ms, ratio: ratio >= 40)
 
 
-if __name__ == "__main__": perceive(readings(load("spx"))) if "--cold" in sys.argv else main()
+if __name__ == "__main__": main()

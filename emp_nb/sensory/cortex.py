@@ -67,13 +67,14 @@ def perceive(readings: dict, quality: float | dict = 1., *, max_age_ns: int = ST
     """
     table = _table(readings)
     senses, q = tuple(table), _qualities(quality, tuple(table))
-    time = np.unique(np.concatenate([r.time for r in table.values()]))
+    time, *others = (r.time for r in table.values())
+    if not all(np.array_equal(time, other) for other in others): time = np.unique(np.concatenate([time, *others]))
     table = {sense: align(r, time, max_age_ns) for sense, r in table.items()}
     lean, alarm, confidence = (np.stack([getattr(r, name) for r in table.values()]) for name in ("lean", "alarm", "confidence"))
     weight = np.nan_to_num(confidence) * q[:, None]
     consensus, agreement = _consensus(lean, weight)
     sure = np.where(np.isfinite(confidence).any(axis=0), weight.sum(axis=0) / len(SENSES), np.nan)
-    features = np.concatenate([np.c_[r.lean, r.alarm, r.confidence, r.features] for r in table.values()], axis=1)
+    features = np.concatenate([part for r in table.values() for part in (r.lean[:, None], r.alarm[:, None], r.confidence[:, None], r.features)], axis=1)
     names = tuple(f"{sense}.{name}" for sense, r in table.items() for name in ("lean", "alarm", "confidence", *r.feature_names))
     return Perception(next(iter(table.values())).symbol, time, senses, tuple(s for s in SENSES if s not in table), consensus, _alarm(alarm), sure,
                       agreement, float(q.min()), features, names, {sense: r.events for sense, r in table.items()})

@@ -103,6 +103,8 @@ class Perception:
 def _hole(values) -> int:
     "First row that is NaN after a known one, or that is infinite, in (T,) or (T, F); -1 when there is none."
     known = np.isfinite(values).reshape(len(values), -1)
+    first = np.where(known.any(axis=0), known.argmax(axis=0), len(values))
+    if (known.sum(axis=0) == len(values) - first).all() and not np.isinf(values).any(): return -1
     bad = (~known & np.logical_or.accumulate(known, axis=0)) | np.isinf(values).reshape(known.shape)
     rows = bad.any(axis=1)
     return int(np.argmax(rows)) if rows.any() else -1
@@ -150,6 +152,7 @@ def align(reading: Reading, time: np.ndarray, max_age_ns: int | None = None) -> 
     Raises DataError when `time` does not ascend. Source: as-of join, López de Prado (2018), ch. 2.
     """
     time = np.ascontiguousarray(time, np.int64)
+    if np.array_equal(time, reading.time): return reading
     if (np.diff(time) <= 0).any(): raise DataError(f"a clock must strictly ascend, row {int(np.argmax(np.diff(time) <= 0)) + 1} does not; sort it and drop repeats")
     row = np.searchsorted(reading.time, time, side="right") - 1
     lost = row < 0
