@@ -8,6 +8,7 @@ __all__ = ['TOPICS', 'DIRECTIONS', 'STANCES', 'NEGATIONS', 'JOINTS', 'REACH', 'S
 
 # %% ../../nbs/11_sensory.lexicon.ipynb #499f429f
 import re
+from functools import lru_cache
 import numpy as np
 
 # %% ../../nbs/11_sensory.lexicon.ipynb #357ee707
@@ -49,7 +50,7 @@ def _phrases() -> dict:
     return {tuple(phrase.split()): (kind, sign) for kind, signs in kinds for sign, phrases in signs.items() for phrase in phrases.split("; ")}
 
 _TABLE = _phrases()
-_LONGEST = max(map(len, _TABLE))
+_LONGEST = {first: max(len(phrase) for phrase in _TABLE if phrase[0] == first) for first in {phrase[0] for phrase in _TABLE}}      # words of the longest phrase that begins so
 
 # %% ../../nbs/11_sensory.lexicon.ipynb #2ec04e15
 def split_sentences(text: str) -> list[str]:
@@ -70,7 +71,7 @@ def _marks(words: list[str]) -> list[tuple]:
     "Phrases in a clause as (first word, word after the last, kind, sign), the longest first at each place."
     at, found = 0, []
     while at < len(words):
-        size = next((n for n in range(min(_LONGEST, len(words) - at), 0, -1) if tuple(words[at:at + n]) in _TABLE), 0)
+        size = next((n for n in range(min(_LONGEST.get(words[at], 0), len(words) - at), 0, -1) if tuple(words[at:at + n]) in _TABLE), 0)
         if size: found.append((at, at + size, *_TABLE[tuple(words[at:at + size])]))
         at += max(size, 1)
     return found
@@ -96,6 +97,7 @@ def _clause_score(words: list[str]) -> int:
         total += -sign if any(0 < at - denial <= SCOPE for denial in denials) else sign
     return total
 
+@lru_cache(1 << 14)
 def hawkishness(sentence: str) -> int:
     """How many more claims of a sentence point to higher rates than to lower ones.
 

@@ -24,19 +24,28 @@ def substance(text: str) -> list[str]:
     return [s for s in split_sentences(_VOTERS.split(text)[0]) if not _ROUTINE.match(s)]
 
 # %% ../../nbs/11_sensory.statements.ipynb #6abdbf30
+def _likeness(sentences: list[str], others: list[str]) -> np.ndarray:
+    "Cosine (N, M) of the word counts of two lists of sentences."
+    counts = [Counter(re.findall("[a-z]+", s.lower())) for s in (*sentences, *others)]
+    words = {w: i for i, w in enumerate({w for c in counts for w in c})}
+    rows = np.zeros((len(counts), len(words)))
+    for row, count in zip(rows, counts): row[[words[w] for w in count]] = list(count.values())
+    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    return rows[:len(sentences)] @ rows[len(sentences):].T
+
+def _fresh(likeness, axis: int) -> np.ndarray:
+    "One minus the likeness to the nearest sentence along `axis`; rounding is nothing new."
+    far = 1. - likeness.max(axis=axis)
+    return np.where(far > 1e-12, far, 0.)
+
+# %% ../../nbs/11_sensory.statements.ipynb #6abdbf31
 def novelty(sentences: list[str], before: list[str]) -> np.ndarray:
     """One minus the likeness of each sentence to the nearest one before.
 
     sentences, before : texts
     Returns (N,) in [0, 1]; all 1 when nothing was said before. Source: Acosta and Meade (2015), cosine of counts; by sentence as in Doh, Song and Yang (2020).
     """
-    if not before or not sentences: return np.ones(len(sentences))
-    counts = [Counter(re.findall("[a-z]+", s.lower())) for s in (*sentences, *before)]
-    words = {w: i for i, w in enumerate(dict.fromkeys(w for c in counts for w in c))}
-    rows = np.zeros((len(counts), len(words)))
-    for row, count in zip(rows, counts): row[[words[w] for w in count]] = list(count.values())
-    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-    return np.clip(1. - (rows[:len(sentences)] @ rows[len(sentences):].T).max(axis=1), 0., 1.)
+    return _fresh(_likeness(sentences, before), 1) if sentences and before else np.ones(len(sentences))
 
 # %% ../../nbs/11_sensory.statements.ipynb #44e8fafb
 def tone_change(text: str, before: str) -> float:
@@ -47,8 +56,9 @@ def tone_change(text: str, before: str) -> float:
     """
     now, then = substance(text), substance(before)
     if not now or not then: return 0.
-    weighed = lambda said, other: float(np.mean(np.sign([hawkishness(s) for s in said]) * novelty(said, other)))
-    return weighed(now, then) - weighed(then, now)
+    likeness = _likeness(now, then)
+    came, left = (np.mean(np.sign([hawkishness(s) for s in said]) * _fresh(likeness, axis)) for said, axis in ((now, 1), (then, 0)))
+    return float(came - left)
 
 # %% ../../nbs/11_sensory.statements.ipynb #48b2bc8d
 def _group(words: str) -> re.Pattern: return re.compile(rf"\b({words.replace(' ', '|').replace('_', ' ')})\b", re.IGNORECASE)
