@@ -27,7 +27,7 @@ def substance(text: str) -> list[str]:
 def _likeness(sentences: list[str], others: list[str]) -> np.ndarray:
     "Cosine (N, M) of the word counts of two lists of sentences."
     counts = [Counter(re.findall("[a-z]+", s.lower())) for s in (*sentences, *others)]
-    words = {w: i for i, w in enumerate({w for c in counts for w in c})}
+    words = {w: i for i, w in enumerate(dict.fromkeys(w for c in counts for w in c))}      # in the order of the text, as every process reads it
     rows = np.zeros((len(counts), len(words)))
     for row, count in zip(rows, counts): row[[words[w] for w in count]] = list(count.values())
     rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
