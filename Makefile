@@ -9,7 +9,7 @@ FROM_REGISTRY = index=$$($(PYTHON) -m pip config get global.index-url 2>/dev/nul
 PYTEST := $(BIN)/python -m pytest
 CLOUD := $(CURDIR)/.venv-cloud/bin
 # the tests that reach every line and branch of the core rooms, in pure Python
-COVERED := $(patsubst %,tests/test_%.py,kernel verdict risk audit data jobs)
+COVERED := $(patsubst %,tests/test_%.py,kernel verdict risk audit data jobs schedule)
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check cover bench cloud-check export lab lock browser clean

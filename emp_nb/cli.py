@@ -7,11 +7,13 @@ __all__ = ['findings', 'main']
 
 # %% ../nbs/63_cli.ipynb #d56fe19b
 import argparse, hashlib, os, shutil, sys
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from .core import DataError, EmpError, settings, settings_path
 from .jobs.notebook import inspect, jobs
 from .jobs.runner import daily, run, runs_dir, summary_of
+from .jobs.schedule import around, fire, scheduled, serve
 from .live.store import Run, ledger
 
 # %% ../nbs/63_cli.ipynb #66fd406e
@@ -45,6 +47,7 @@ def _run(args) -> int:
 def _jobs(args) -> int:
     for job in jobs(): print("\n    ".join([job, *map(str, inspect(job).values())]))
     print("daily\n    all of pipelines/daily.yaml, in order")
+    for e in scheduled().values(): print(f"{e.name}, scheduled\n    {e.job}, next at {around(e, datetime.now(UTC))[1]:%Y-%m-%d %H:%M} UTC ({e.cron} {e.zone})")
     return 0
 
 # %% ../nbs/63_cli.ipynb #486f1503
@@ -69,6 +72,24 @@ def _show(args) -> int:
     for n, d in r.artefacts.get("files", {}).items(): print(f"{'file':<16}{n}  {d[:12]}")
     print("\n".join(summary_of(r)))
     return 0
+
+# %% ../nbs/63_cli.ipynb #825f4ccd
+def _schedule(args) -> int:
+    entries = scheduled()
+    if args.fire is None: return serve(entries) or 0
+    if args.fire not in entries: raise DataError(f"an entry of schedule.yaml is fired by its name: {args.fire!r} is none; entries are {', '.join(entries) or 'absent'}")
+    due = _instant(args.due) if args.due else around(entries[args.fire], datetime.now(UTC))[0]
+    stands = fire(entries, args.fire, due)
+    print(f"{args.fire} of {due:%Y-%m-%d %H:%M:%S} UTC: {stands}")
+    return int(stands == "failed")
+
+# %% ../nbs/63_cli.ipynb #b876b7f4
+def _instant(text: str) -> datetime:
+    "The moment, in UTC, that `text` names in ISO 8601 with a zone."
+    try: found = datetime.fromisoformat(text)
+    except ValueError: found = None
+    if found is None or found.tzinfo is None: raise DataError(f"a due time is ISO 8601 with a zone, got {text!r}; write it as 2026-11-25T22:30:00Z")
+    return found.astimezone(UTC)
 
 # %% ../nbs/63_cli.ipynb #c67f3dce
 def _kill(args) -> int:
@@ -152,6 +173,9 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--force", action="store_true", help="run even when there is nothing to do")
     one.add_argument("--request", help="a name under which the run is done at most once")
     command("jobs", _jobs, "list the jobs and what each takes")
+    clock = command("schedule", _schedule, "fire the jobs of pipelines/schedule.yaml as they come due, until stopped")
+    clock.add_argument("--fire", metavar="entry", help="serve this entry only, once, and end")
+    clock.add_argument("--due", help="its due time, ISO 8601 with a zone; the latest")
     history = command("runs", _runs, "list the latest runs")
     history.add_argument("--job", help="of this job only")
     history.add_argument("-n", type=int, default=20, help="how many; 20")

@@ -4,10 +4,12 @@
 
 # %% auto #0
 __all__ = ['digest', 'file_digests', 'path_digest', 'code_version', 'compiled', 'settings_used', 'data_hash', 'content_of',
-           'upstream', 'runs_dir', 'intact', 'run', 'summary_of', 'verdict_of', 'steps', 'daily']
+           'upstream', 'runs_dir', 'intact', 'tried', 'failures', 'DeadlinePassed', 'deadline', 'run', 'summary_of',
+           'verdict_of', 'steps', 'daily']
 
 # %% ../../nbs/60_jobs.runner.ipynb #a9e2ac76
-import ast, hashlib, json, os, re, shutil, sys, tempfile, time
+import ast, hashlib, json, os, re, shutil, signal, sys, tempfile, threading, time
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -120,13 +122,39 @@ def intact(run: Run) -> bool:
     folder = runs_dir() / run.artefacts.get("folder", "")
     return "folder" in run.artefacts and folder.is_dir() and file_digests(folder) == run.artefacts["files"]
 
+# %% ../../nbs/60_jobs.runner.ipynb #105093d0
+def tried(store: Store, job: str, request: str) -> list:
+    "Runs of `job` under `request`, newest first, those set aside for a later try included; among the latest 500 of the job."
+    return [r for r in store.runs(job, limit=500) if r.request.partition("#")[0] == request]
+
+def failures(runs: list) -> int:
+    "How many of `runs` failed or ran past their deadline."
+    return sum(r.status == "failed" or r.error.startswith(DeadlinePassed.__name__) for r in runs)
+
+# %% ../../nbs/60_jobs.runner.ipynb #915467f6
+class DeadlinePassed(KeyboardInterrupt):
+    "A run was interrupted because it took longer than it may."
+
+@contextmanager
+def deadline(seconds: float):
+    "While inside, DeadlinePassed is raised once `seconds` have passed; only the main thread can arrange that, in others nothing changes. Source: setitimer(2)."
+    if threading.current_thread() is not threading.main_thread(): yield; return
+    def late(*_): raise DeadlinePassed(f"it took longer than its deadline of {seconds:g} s; give it more time or less to do")
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try: yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
 # %% ../../nbs/60_jobs.runner.ipynb #478decea
-def run(job: str, parameters: dict | None = None, *, force: bool = False, request: str | None = None, progress: bool = True) -> Run:
+def run(job: str, parameters: dict | None = None, *, force: bool = False, request: str | None = None, tries: int | None = None, progress: bool = True) -> Run:
     """Run `job`, or find that it was run: reused when its content was finished before.
 
     parameters : {name: text or value}, cast by the job's annotations; an upstream run may be named `job(name=value)`
     force : run even when there is nothing to do
     request : name under which this is done at most once; by default the content itself
+    tries : failures that the request may have, by whoever; who comes while one is under way, or after the last, leaves with that row
     progress : show a bar when stderr is a terminal
     Returns the Run with status done, reused or failed (then `.error` says why and its notebook is kept).
     Raises DataError or SourceError, before anything starts, on an unknown job, bad parameters, a missing upstream run or no place to
@@ -138,7 +166,7 @@ def run(job: str, parameters: dict | None = None, *, force: bool = False, reques
         data = data_hash(job, values)
         content = content_of(job, values, data)
         known = {"parameters": values, "data_hash": data, "code_version": code_version()}
-        with sigterm_interrupts(): return _run_once(store, job, content, known, force, request, progress)
+        with sigterm_interrupts(): return _run_once(store, job, content, known, force, request, tries, progress)
     finally: store.close()
 
 # %% ../../nbs/60_jobs.runner.ipynb #70a7af86
@@ -148,15 +176,17 @@ def _earlier(store: Store, job: str, content: str) -> dict | None:
     return {"verdict": found.verdict, "artefacts": found.artefacts} if found and intact(found) else None
 
 # %% ../../nbs/60_jobs.runner.ipynb #b25b27e3
-def _run_once(store: Store, job: str, content: str, known: dict, force: bool, request: str | None, progress: bool) -> Run:
+def _run_once(store: Store, job: str, content: str, known: dict, force: bool, request: str | None, tries: int | None, progress: bool) -> Run:
     "Reuse, wait or carry out: the loop of `run`."
     waiting = False
     while True:
         left = None if force else _earlier(store, job, content)
         if left and request is None: return store.record(job, content, "reused", duration_s=0., **known, **left)
         held, mine = store.claim(job, request or f"content {content}", content, force=force, redo=request is None, **known)
+        if mine and tries is not None and failures(tried(store, job, request)) >= tries:        # somebody's last try fell between a look and this claim
+            return store.finish(held, "failed", error=f"{request} may be tried {tries} times and was; start it under another request")
         if mine: return _carry_out(store, held, left or (None if force else _earlier(store, job, content)), progress)
-        if held.status != "running": return held                # served under this request before
+        if held.status != "running" or tries is not None: return held       # served under this request before, or being served
         if not waiting:
             print(f"{job} is running already as {held.id} (process {held.pid} on {held.host}, since {held.started[:19]} UTC); waiting for it", file=sys.stderr)
         waiting = True
