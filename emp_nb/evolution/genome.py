@@ -51,6 +51,10 @@ class GenomeSpec:
         "Columns lo, hi, step, scale as float64 (G, 4)."
         return np.array([(g.lo, g.hi, g.step, g.scale) for g in self.genes], np.float64)
 
+    def drawn(self, params: np.ndarray, rng: np.random.Generator) -> "Genomes":
+        "Genomes with these genes; a kind of genome that has more than genes draws the rest."
+        return Genomes(self, params)
+
     def genomes(self, **arrays) -> "Genomes":
         "Genomes of this spec from the arrays that `Genomes.arrays` names."
         return Genomes(self, **arrays)
@@ -116,6 +120,21 @@ class Genomes:
         "What tells these genomes from others of the spec, {name: array with P rows}."
         return {"params": self.params}
 
+    def scoring(self) -> tuple[np.ndarray, np.ndarray]:
+        "What makes the score in the kernel: weights (P, F), or scales where programs read the features, and programs (P, L) int16, here of no words."
+        return np.column_stack([self.values(n) for n in self.spec.feature_names]), np.zeros((len(self), 0), np.int16)
+
+    def signal(self, i: int):
+        "The score of genome i without its bias, as a plain function of a row of features: the slow truth."
+        weights = [float(self.values(name)[i]) for name in self.spec.feature_names]
+        return lambda row: sum(w * x for w, x in zip(weights, row))
+
+    def spelt(self, i: int, strongest: int) -> str:
+        "The signal of genome i in words, its strongest terms first."
+        terms = sorted(((float(self.values(n)[i]), n) for n in self.spec.feature_names), key=lambda t: -abs(t[0]))
+        text = " ".join(f"{w:+.2f}·{n}" for w, n in terms[:strongest])
+        return text + (f" and {len(terms) - strongest} weaker terms" if len(terms) > strongest else "")
+
     def __getitem__(self, rows) -> "Genomes":
         "The genomes of a slice or an index array; one integer gives a population of one."
         return self.spec.genomes(**{name: np.atleast_2d(array[rows]) for name, array in self.arrays.items()})
@@ -164,7 +183,7 @@ def random(spec: GenomeSpec, P: int, rng: np.random.Generator) -> Genomes:
     """
     if P < 1: raise ValueError(f"a population needs at least one genome, got P={P}")
     lo, hi = spec.bounds[:, 0], spec.bounds[:, 1]
-    return clip(spec, lo + rng.random((P, len(spec))) * (hi - lo))
+    return spec.drawn(clip(spec, lo + rng.random((P, len(spec))) * (hi - lo)).params, rng)
 
 # %% ../../nbs/21_evolution.genome.ipynb #7948de39
 def _regimes(expressed: np.ndarray) -> str:
@@ -174,28 +193,19 @@ def _regimes(expressed: np.ndarray) -> str:
     vol, trend = ("quiet", "normal", "wild"), ("ranging", "neutral", "trending")
     return "in " + ", ".join(f"{vol[code // 3]} {trend[code % 3]}" for code in np.flatnonzero(expressed)) + " markets"
 
-# %% ../../nbs/21_evolution.genome.ipynb #65254615
-def _score(genomes: Genomes, i: int, strongest: int) -> str:
-    "The score of genome i, its strongest terms first."
-    terms = [(float(genomes.values(n)[i]), n) for n in genomes.spec.feature_names]
-    terms = sorted(terms, key=lambda t: -abs(t[0]))
-    text = " ".join(f"{w:+.2f}·{n}" for w, n in terms[:strongest])
-    rest = f" and {len(terms) - strongest} weaker terms" if len(terms) > strongest else ""
-    return f"{float(genomes.values('bias')[i]):+.2f} {text}{rest}"
-
 # %% ../../nbs/21_evolution.genome.ipynb #297fc30c
 def sentence(genomes: Genomes, i: int, *, strongest: int = 4) -> str:
     """Genome `i` in English.
 
-    genomes : Genomes of a spec made by `spec_for`
+    genomes : Genomes whose spec has the genes of `spec_for`
     i : row, 0 <= i < P
-    strongest : how many terms of the score are spelt out, >= 1
+    strongest : how many terms of a weighted sum are spelt out, >= 1
     Returns one sentence. Raises ValueError on a row that does not exist. Source: EMP.
     """
     if not 0 <= i < len(genomes): raise ValueError(f"need 0 <= i < {len(genomes)}, got i={i}")
-    g = {n: float(genomes.values(n)[i]) for n in ("long_entry", "short_entry", "exit", "stop", "take", "hold", "size", "short")}
+    g = {n: float(genomes.values(n)[i]) for n in ("bias", "long_entry", "short_entry", "exit", "stop", "take", "hold", "size", "short")}
     masks = np.array([genomes.values(f"regime_{code}")[i] >= .5 for code in range(9)])
     short = f", sell {g['size']:.0%} short at {-g['short_entry']:+.2f} or less" if g["short"] >= .5 else ", never go short"
-    return (f"Score the close {_score(genomes, i, strongest)}; buy {g['size']:.0%} of equity at a score of {g['long_entry']:+.2f} or more{short}; "
+    return (f"Score the close {g['bias']:+.2f} {genomes.spelt(i, strongest)}; buy {g['size']:.0%} of equity at a score of {g['long_entry']:+.2f} or more{short}; "
             f"leave when the score times the direction falls to {g['exit']:+.2f}, at {g['stop']:.1f} volatilities of loss or {g['take']:.1f} of gain, "
             f"or after {g['hold']:.0f} bars; trade {_regimes(masks)}.")

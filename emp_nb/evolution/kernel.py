@@ -15,6 +15,7 @@ from ..core import DataError
 from ..measures import historical_var_es, sharpe
 from .market import Market, after_change, check_market, decidable_rows, live_rows, trailing_volatility
 from .genome import Genomes
+from .interpreter import score_rules_nb
 
 # %% ../../nbs/22_evolution.kernel.ipynb #b0bf845c
 _LEVEL = .99            # of VaR and ES
@@ -36,16 +37,14 @@ def _strategy(genomes: Genomes, i: int) -> dict:
     "The genes of genome i as Python numbers."
     names = ("bias", "long_entry", "short_entry", "exit", "stop", "take", "hold", "size")
     genes = {name: float(genomes.values(name)[i]) for name in names}
-    genes["short"] = bool(genomes.values("short")[i] >= .5)
-    genes["expressed"] = [bool(genomes.values(f"regime_{code}")[i] >= .5) for code in range(9)]
-    genes["weights"] = [float(genomes.values(name)[i]) for name in genomes.spec.feature_names]
-    return genes
+    expressed = [bool(genomes.values(f"regime_{code}")[i] >= .5) for code in range(9)]
+    return genes | {"short": bool(genomes.values("short")[i] >= .5), "expressed": expressed, "signal": genomes.signal(i)}
 
 # %% ../../nbs/22_evolution.kernel.ipynb #26079249
 def _wanted(genes: dict, row: list, regime: int, direction: int, age: int) -> int:
     "The direction wanted after a close: 1, 0 or -1 (rule 1)."
     if regime >= 0 and not genes["expressed"][regime]: return 0
-    score = genes["bias"] + sum(w * x for w, x in zip(genes["weights"], row))
+    score = genes["bias"] + genes["signal"](row)
     if score >= genes["long_entry"]: want = 1
     elif genes["short"] and score <= -genes["short_entry"]: want = -1
     else: want = direction if direction * score > genes["exit"] else 0
@@ -212,17 +211,17 @@ def _packed(values: np.ndarray, dtype) -> np.ndarray:
     "(P, G) as (blocks, G, LANES), filled up with the last row."
     short = -len(values) % LANES
     full = np.concatenate([values, np.repeat(values[-1:], short, axis=0)]).astype(dtype)
-    return np.ascontiguousarray(full.reshape(-1, LANES, values.shape[1]).transpose(0, 2, 1))
+    return np.ascontiguousarray(full.reshape(len(full) // LANES, LANES, values.shape[1]).transpose(0, 2, 1))
 
 # %% ../../nbs/22_evolution.kernel.ipynb #cb6a67a7
-def _lanes(genomes: Genomes, dtype) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    "Weights, genes and masks in lanes."
-    weights = np.column_stack([genomes.values(n) for n in genomes.spec.feature_names])
+def _lanes(genomes: Genomes, dtype) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    "Weights, genes, masks and programs in lanes."
+    weights, programs = genomes.scoring()
     weights = np.pad(weights, ((0, 0), (0, -weights.shape[1] % _WIDTH)))
     short = np.where(genomes.values("short") >= .5, -genomes.values("short_entry"), -np.inf)
     genes = np.column_stack([genomes.values("bias"), genomes.values("long_entry"), short, *(genomes.values(n) for n in ("exit", "stop", "take", "hold", "size"))])
     masks = np.column_stack([*(genomes.values(f"regime_{code}") >= .5 for code in range(9)), np.ones(len(genomes)), np.zeros(len(genomes))])
-    return _packed(weights, dtype), _packed(genes, dtype), _packed(masks, dtype)
+    return _packed(weights, dtype), _packed(genes, dtype), _packed(masks, dtype), _packed(programs, np.int16).transpose(0, 2, 1).copy()
 
 # %% ../../nbs/22_evolution.kernel.ipynb #8999c26c
 _LONG, _SHORT, _EXIT, _STOP, _TAKE, _HOLD, _SIZE = (k * LANES for k in range(1, 8))                     # genes, row 0 is the bias
@@ -250,8 +249,9 @@ def _fresh_nb(genes):
 
 # %% ../../nbs/22_evolution.kernel.ipynb #da654314
 @njit(cache=True, nogil=True, fastmath={"contract"}, error_model="numpy")
-def _score_nb(features, weights, bias, start, stop, scores):
-    "Scores of the bars start..stop of a block into `scores`, bar by bar; weights (F, LANES)."
+def _score_nb(features, weights, programs, bias, start, stop, scores):
+    "Scores of the bars start..stop of a block into `scores`, bar by bar; weights (F, LANES), programs (LANES, L)."
+    if programs.shape[1] > 0: return score_rules_nb(features, weights, programs, bias, start, stop, scores)
     for i in range(stop - start):
         for j in range(LANES): scores[i * LANES + j] = bias[j]
     for f in range(0, features.shape[1], _WIDTH):
@@ -381,7 +381,7 @@ def _flush_nb(state, sums, fold, folds, out):
 
 # %% ../../nbs/22_evolution.kernel.ipynb #ef32d2f3
 @njit(cache=True, nogil=True, error_model="numpy")
-def evaluate_nb(features, bars, rows, parts, weights, genes, masks, rate, steps, folds, out):
+def evaluate_nb(features, bars, rows, parts, weights, genes, masks, programs, rate, steps, folds, out):
     "Raw statistics of each block into `out` (blocks, 2 * folds + 28, LANES); the tape and the lanes as above."
     first, last = parts[0, 0], parts[-1, 1]
     scores, sums, mine = _room_nb(_CHUNK, genes).ravel(), _room_nb(20, genes), _room_nb(features.shape[1], genes)
@@ -392,7 +392,7 @@ def evaluate_nb(features, bars, rows, parts, weights, genes, masks, rate, steps,
         state, mine[:] = _fresh_nb(genes[b]), weights[b]
         for k in range(parts.shape[0]):
             start, stop = parts[k, 0], parts[k, 1]
-            _score_nb(features, mine, genes[b, 0], start, stop, scores)
+            _score_nb(features, mine, programs[b], genes[b, 0], start, stop, scores)
             _trade_nb(state, scores, masks[b], bars, rows, rate, start, stop, sums, path, start - first)
             _flush_nb(state, sums, parts[k, 2], folds, out[b])
         for r in range(6):
@@ -469,14 +469,14 @@ def evaluate(market: Market, genomes: Genomes, scenarios=(), *, cost_bps: float,
 
 # %% ../../nbs/22_evolution.kernel.ipynb #bb54076e
 @njit(cache=True, nogil=True, error_model="numpy")
-def replay_nb(features, bars, rows, parts, weights, genes, masks, rate, losses, position):
+def replay_nb(features, bars, rows, parts, weights, genes, masks, programs, rate, losses, position):
     "Losses and unit position of each block into (blocks, T, LANES)."
     scores, sums = np.empty(_CHUNK * LANES, genes.dtype), np.zeros((20, LANES), genes.dtype)
     for b in range(genes.shape[0]):
         state = _fresh_nb(genes[b])
         for k in range(parts.shape[0]):
             start, stop = parts[k, 0], parts[k, 1]
-            _score_nb(features, weights[b], genes[b, 0], start, stop, scores)
+            _score_nb(features, weights[b], programs[b], genes[b, 0], start, stop, scores)
             for t in range(start, stop):
                 for j in range(LANES): position[b, t, j] = state[_WANT + j]
                 _trade_nb(state, scores[(t - start) * LANES:], masks[b], bars, rows, rate, t, t + 1, sums, losses[b], t)
