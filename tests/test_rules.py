@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from test_kernel import FEES, NAMES, market_like
 from emp_nb.core import DataError
+from emp_nb.evolution.evolve import best, evolve
 from emp_nb.evolution.genome import clip, random, sentence, spec_for
 from emp_nb.evolution.interpreter import rule_values
 from emp_nb.evolution.kernel import _replay_reference, evaluate, evaluate_reference, replay
@@ -155,3 +156,18 @@ def test_a_rule_reads_as_a_sentence():
     spec = rules_for(("what.trend", "what.adx"))
     rules = Rules(spec, random(spec, 1, np.random.default_rng(1)).params, row_of(spec, FEATURE, constant(.5), 2, FEATURE + 1, 4))
     assert " + ((what.trend - 0.50) / what.adx); buy" in sentence(rules, 0)
+
+
+# ── a search that grows rules ──
+
+@pytest.mark.jit
+def test_a_search_over_rules_learns_repeats_itself_and_resumes():
+    market, kept = market_like(11, rows=600, features=3), []
+    spec = rules_for(market.feature_names, max_hold=40, depth=4)
+    run = dict(population=40, seed=5, progress=False, **FEES)
+    whole = evolve(market, spec, generations=8, checkpoint=kept.append, **run)
+    assert whole.history["best"][-1] > whole.history["best"][0] and isinstance(best(whole), Rules)
+    assert sound(whole.tried.programs, 3, 4).all() and len(np.unique(whole.tried.programs, axis=0)) > 100
+    again = evolve(market, spec, generations=8, resume=kept[3], **run)
+    np.testing.assert_array_equal(again.tried.programs, whole.tried.programs)
+    np.testing.assert_array_equal(again.tried_objectives, whole.tried_objectives)

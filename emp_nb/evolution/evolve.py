@@ -152,13 +152,14 @@ class Nsga2:
         return self.asked
 
     def _children(self, rng) -> Genomes:
-        "Tournament, crossover, mutation, repair."
+        "Tournament, crossover, mutation, repair; what a genome has beside genes is bred by its spec."
         genomes, _, rank, crowding = self.state
         lo, hi = self.spec.bounds[:, 0], self.spec.bounds[:, 1]
         unit = (genomes.params - lo) / (hi - lo)
         pairs = _tournament(rank, crowding, 2 * ((self.size + 1) // 2), rng).reshape(2, -1)
         born = np.clip(crossover(unit[pairs[0]], unit[pairs[1]], rng)[:self.size], 0., 1.)
-        return clip(self.spec, lo + mutate(born, self.coarse, rng, rate=1 / len(self.spec)) * (hi - lo))
+        genes = clip(self.spec, lo + mutate(born, self.coarse, rng, rate=1 / len(self.spec)) * (hi - lo)).params
+        return self.spec.bred(genes, genomes[pairs.ravel()[:self.size]], genomes[pairs[::-1].ravel()[:self.size]], rng)
 
     def worlds(self, scenarios: tuple) -> tuple:
         "The stressed worlds in which the next genomes are to be tried: all of them."

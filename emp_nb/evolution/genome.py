@@ -55,6 +55,10 @@ class GenomeSpec:
         "Genomes with these genes; a kind of genome that has more than genes draws the rest."
         return Genomes(self, params)
 
+    def bred(self, params: np.ndarray, parents: "Genomes", mates: "Genomes", rng: np.random.Generator) -> "Genomes":
+        "Children with these genes; a kind of genome that has more than genes breeds the rest from parents and mates, P each."
+        return Genomes(self, params)
+
     def genomes(self, **arrays) -> "Genomes":
         "Genomes of this spec from the arrays that `Genomes.arrays` names."
         return Genomes(self, **arrays)

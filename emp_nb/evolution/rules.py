@@ -79,6 +79,9 @@ class RuleSpec(GenomeSpec):
 
     def genomes(self, **arrays) -> "Rules": return Rules(self, **arrays)
 
+    def bred(self, params: np.ndarray, parents: "Rules", mates: "Rules", rng: np.random.Generator) -> "Rules":
+        return Rules(self, params, vary_programs(parents, mates, rng))
+
     def drawn(self, params: np.ndarray, rng: np.random.Generator) -> "Rules":
         "Rules with these genes and programs ramped half and half."
         programs = np.zeros((len(params), self.length), np.int16)
