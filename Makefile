@@ -35,7 +35,7 @@ cover: $(READY)  ## line and branch coverage of the core rooms with the JIT off;
 	$(BIN)/coverage report
 
 bench: .venv-bench/.ready  ## ratios against peers, measured in one run, in an environment of its own
-	@for part in bench senses events risk anomaly; do .venv-bench/bin/python bench/$$part.py || exit 1; echo; done
+	@for part in bench rules senses events risk anomaly; do .venv-bench/bin/python bench/$$part.py || exit 1; echo; done
 
 export: $(READY)  ## nbs/ into emp_nb/, and away with compiled kernels: Numba does not notice a change in a kernel that another calls
 	@$(BIN)/nbdev-export && find emp_nb -name '*.nb[ci]' -delete && rm -rf .cache "$${XDG_CACHE_HOME:-$$HOME/.cache}/ipython/numba_cache"
