@@ -170,7 +170,7 @@ def test_hostile_documents_cost_no_crash_no_memory_and_no_request_elsewhere():
     for name, (_, due) in HOSTILE.items():
         found = report["found"][name]
         assert found == due if due is not None else isinstance(found, str) and " must " in found or "public addresses" in found, (name, found)
-    assert report["peak_mb"] < 200, report["peak_mb"]
+    assert report["cost_mb"] < 100, (report["cost_mb"], report["peak_mb"])       # the test server's copies among it; importing pandas takes 140 before
 
 
 def test_a_name_that_leads_to_a_private_address_is_refused(server, client, monkeypatch):

@@ -54,7 +54,7 @@ def tab(browser, lab):
 
 def drawn(page, name):
     "Wait until every figure of an explorer stands."
-    page.wait_for_function("n => window.Bokeh && Bokeh.documents.length >= n", arg=PAGES[name][1] if name != "evolution" else 3, timeout=60_000)
+    page.wait_for_function("n => window.Bokeh && Bokeh.documents.length >= n", arg=PAGES[name][1] if name != "evolution" else 3, timeout=240_000)      # kernels may have to be compiled
     page.wait_for_selector(".noUi-handle", timeout=60_000)
 
 
@@ -75,6 +75,7 @@ def test_stress_in_voila_answers_the_hand_and_saves_what_it_shows(lab, tab, monk
     print(f"\nVoila, stress, slider to plot: p50 {statistics.median(took):.0f} ms, worst {max(took):.0f} ms")
     assert statistics.median(took) <= 150
     assert tab.evaluate("Bokeh.documents.some(d => d.roots().some(f => /the book loses 2[0-9]/.test(f.title.text)))")
+    tab.wait_for_timeout(2000)                              # controls send their last value when the kernel has answered the one before
     tab.locator(".widget-text input").fill("from the page")
     tab.keyboard.press("Tab")
     tab.get_by_role("button", name="Save scenario").press("Enter")
