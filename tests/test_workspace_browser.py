@@ -91,7 +91,7 @@ def test_stress_in_voila_answers_the_hand_and_saves_what_it_shows(lab, tab, monk
 def test_a_page_opens_in_lab_with_its_code_hidden_and_moves(lab, tab, name):
     tab.goto(f"{lab[0]}/lab/tree/nbs/apps/{name}.ipynb?reset", timeout=60_000)
     tab.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
-    tab.wait_for_function("document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status === 'idle'", timeout=60_000)
+    tab.wait_for_selector("text=/Python 3.*[|] Idle/", timeout=120_000)        # the status bar: the kernel is there and has nothing to do
     tab.get_by_role("menuitem", name=re.compile("^Run$")).click()
     tab.get_by_role("menuitem", name=re.compile("^Run All Cells")).click()
     drawn(tab, name)
