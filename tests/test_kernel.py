@@ -9,6 +9,7 @@ from emp_nb.core import DataError
 from emp_nb.data.bars import Bars
 from emp_nb.evolution.genome import Genomes, clip, random, spec_for
 from emp_nb.evolution.kernel import LANES, _replay_reference, evaluate, evaluate_reference, metric_names, replay
+from emp_nb.evolution.rules import rules_for
 from emp_nb.evolution.market import Market, live_rows, market_from_bars, trailing_volatility
 
 sys.path.insert(0, str(ROOT / "bench"))
@@ -338,3 +339,9 @@ def test_a_tape_lives_as_long_as_its_market():
     np.testing.assert_array_equal(evaluate(market, genomes, **FEES), first)
     del market
     assert len(kernel._TAPES) == before
+
+
+def test_rules_go_through_the_same_loop():
+    market = market_like(90)
+    rules = random(rules_for(market.feature_names, depth=2), 3, np.random.default_rng(3))
+    np.testing.assert_allclose(evaluate(market, rules, **FEES, precision=np.float64, folds=2), evaluate_reference(market, rules, **FEES, folds=2), rtol=1e-10, atol=1e-12)
