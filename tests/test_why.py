@@ -150,3 +150,20 @@ def test_what_comes_too_late_or_broken_is_refused_and_leaves_no_trace(spx):
 
 
 def test_a_yearly_change_is_a_ratio(): assert yearly_change(np.r_[100., 110., 121.], 1) == pytest.approx([10., 10.])
+
+
+def test_a_refusal_of_one_kind_leaves_what_waits_of_another(spx):
+    bars, feed = spx[:400], why.stream("SPX")
+    feed.update(bars[:300], documents=[Paper("fed", "", "Inflation has risen.", int(bars.time[300]))])
+    late = np.array([(bars.time[5], "payrolls", 1., 0., 1.)], RELEASE)
+    with pytest.raises(DataError, match="releases must be new"): feed.update(bars[300:301], releases=late)
+    assert feed.update(bars[300:]).events["kind"].tolist() == ["statement"]
+
+
+def test_a_stream_keeps_stamps_to_the_nanosecond(spx):
+    bars, feed = spx[:400], why.stream("SPX")
+    stamps, rates = np.r_[bars.time[10], bars.time[300] + 1], np.r_[1., 2.]
+    parts = [feed.update(bars[:200], macro={"credit": (stamps, rates)}), feed.update(bars[200:300], macro={"slope": (bars.time[200:201], np.r_[1.])}), feed.update(bars[300:301]), feed.update(bars[301:])]
+    whole = why.read(bars, macro={"credit": (stamps, rates), "slope": (bars.time[200:201], np.r_[1.])})
+    np.testing.assert_array_equal(np.concatenate([p.features for p in parts]), whole.features)
+    assert column(whole, "credit")[301] == 0 < column(whole, "credit")[302]           # seen first on the bar after 300

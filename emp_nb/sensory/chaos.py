@@ -17,7 +17,7 @@ from .bubble import WINDOWS, bubble_confidence
 from .harvest import MONTH_BARS, premium_step_nb
 from .jumps import JUMP_BARS, JUMP_CRITICAL, SLOT_KNOWN, bipower_state, bipower_step_nb, day_slots, jump_state, jump_step_nb, slot_norm_state, season_step_nb
 from .ranks import kept_rank_nb, rank_state
-from .reading import Reading, Stream, certainty_nb, events_array, known_then, RANK_MIN
+from .reading import Reading, Stream, certainty_nb, events_array, known_on, RANK_MIN
 from .switching import STANDARD_WEATHER, Weather, fit_weather, weather_step_nb, weather_values
 from .tails import hill_state, hill_step_nb, pareto_state, pareto_step_nb
 
@@ -164,13 +164,8 @@ def _events(rows, changed, jumped, broke, close) -> np.ndarray:
 # %% ../../nbs/17_sensory.chaos.ipynb #deb2d99f
 def _implied_then(kept: list, time, vix) -> np.ndarray:
     "Implied volatility (T,) as a fraction, known at each of `time`; `kept` holds times and values still needed, and is renewed when nothing is refused."
-    if vix is not None:
-        check_bars(vix)
-        kept_time, kept_value = np.r_[kept[0], vix.time], np.r_[kept[1], vix.close / 100]
-    else: kept_time, kept_value = kept
-    implied = known_then(time, kept_time, kept_value)
-    first = max(np.searchsorted(kept_time, time[-1], side="right") - 1, 0)
-    kept[:] = kept_time[first:], kept_value[first:]
+    if vix is not None: check_bars(vix)
+    implied, kept[:] = known_on(time, kept, *(() if vix is None else (vix.time, vix.close / 100)))
     return implied
 
 # %% ../../nbs/17_sensory.chaos.ipynb #f3b49a45

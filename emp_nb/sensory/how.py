@@ -12,11 +12,11 @@ from ..core import DataError
 from ..data.bars import Bars
 from ..data.orderflow import OrderFlow, trades_by_bar
 from ..measures import atr_state, atr_step_nb, is_pivot_nb, true_range_nb
-from .reading import Reading, Stream, certainty_nb, events_array, events_from_codes, RANK_MIN
+from .reading import Reading, Stream, certainty_nb, events_array, events_from_codes, squash_nb, RANK_MIN
 from .structure import (BLOCK, BOS, BREAKER, BY_DAY, BY_WEEK, CHOCH, DISPLACEMENT, E_BAR, E_HIGH, E_KIND, E_LOW, E_STATE, FLOW, FVG, INVERTED, KINDS, L_LEVEL,
     L_UNBROKEN, NONE, OPEN, OTE, OTE_FROM, OTE_TO, POOL, Q_LEVEL, R_BOTTOM, R_LEG, R_TOP, STATES, SWEEP, Z_NEAR, age_blocks_nb, age_zones_nb, break_nb, gap_scan_nb, leg_step_nb, nearest_edge_nb, note_entry_nb, note_nb,
     range_step_nb, structure_state, sweep_levels_nb, swing_nb)
-from .profile import SURGE, day_numbers, flow_scan_nb, nearness_nb, period_scan_nb, period_state, profile_scan_nb, profile_state, squash_nb
+from .profile import SURGE, day_numbers, flow_scan_nb, nearness_nb, period_scan_nb, period_state, profile_scan_nb, profile_state
 
 # %% ../../nbs/12_sensory.how.ipynb #4a8497b9
 _P_BODY, _P_EQUAL, _P_RIGHT, _P_EXTREME, _P_FADE, _P_VOTE_BARS = range(6)

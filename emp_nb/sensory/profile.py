@@ -8,8 +8,8 @@ __all__ = ['PROFILE_BINS', 'VALUE_SHARE', 'GRID_MARGIN', 'G_BASE', 'G_WIDTH', 'G
            'READ_EVERY', 'NS_DAY', 'D_KEY', 'D_COUNT', 'D_HIGH', 'D_LOW', 'D_LAST_HIGH', 'D_LAST_LOW', 'D_TAKEN_HIGH',
            'D_TAKEN_LOW', 'D_BARS', 'F_SEEN', 'F_CLOSE', 'F_Q', 'F_DP', 'F_COV', 'F_VAR', 'F_SIGNED', 'F_VOLUME',
            'SURGE', 'spread_nb', 'read_bins_nb', 'value_area_nb', 'is_node_nb', 'nearest_node_nb', 'VolumeProfile',
-           'volume_profile', 'squash_nb', 'nearness_nb', 'profile_scan_nb', 'profile_state', 'day_numbers',
-           'period_scan_nb', 'period_state', 'previous_levels', 'flow_scan_nb']
+           'volume_profile', 'nearness_nb', 'profile_scan_nb', 'profile_state', 'day_numbers', 'period_scan_nb',
+           'period_state', 'previous_levels', 'flow_scan_nb']
 
 # %% ../../nbs/11_sensory.profile.ipynb #4224b166
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ import pandas as pd
 from numba import njit
 from ..core import DataError
 from ..data.bars import Bars, check_bars
+from .reading import squash_nb
 
 # %% ../../nbs/11_sensory.profile.ipynb #41a95423
 PROFILE_BINS, VALUE_SHARE, GRID_MARGIN = 32, .70, .25
@@ -163,11 +164,6 @@ def _read_levels_nb(g, kinks, bins, close):
     else: g[G_POC] = g[G_VALUE_LOW] = g[G_VALUE_HIGH] = g[G_HIGH_NODE] = g[G_LOW_NODE] = base
 
 # %% ../../nbs/11_sensory.profile.ipynb #c2e14116
-@njit(cache=True, nogil=True)
-def squash_nb(x, unit):
-    "x / (|x| + unit) in (-1, 1), one half one unit away; 0 when both are 0."
-    return x / (abs(x) + unit) if x != 0. else 0.
-
 @njit(cache=True, nogil=True)
 def nearness_nb(distance, unit):
     "unit / (unit + distance) in [0, 1] for a distance >= 0: 1 there, one half one unit away; 0 for a distance of NaN."

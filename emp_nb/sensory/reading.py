@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['EVENT', 'RANK_MIN', 'events_array', 'events_from_codes', 'Reading', 'Perception', 'check_reading', 'align',
-           'known_then', 'joined', 'Stream', 'rank_step_nb', 'certainty_nb']
+           'known_then', 'known_on', 'joined', 'Stream', 'rank_step_nb', 'squash_nb', 'certainty_nb']
 
 # %% ../../nbs/10_sensory.reading.ipynb #bf0ca640
 from dataclasses import dataclass
@@ -184,6 +184,18 @@ def known_then(time: np.ndarray, source_time: np.ndarray, values: np.ndarray) ->
     row = np.searchsorted(source_time, time, side="right") - 1
     return np.where(row >= 0, np.append(values, np.nan)[row], np.nan)
 
+# %% ../../nbs/10_sensory.reading.ipynb #20a2bb94
+def known_on(time: np.ndarray, kept: tuple, new_time=(), new_values=()) -> tuple:
+    """What `known_then` says of a source that comes in pieces.
+
+    time : (T,) int64, ns UTC, T >= 1, later than those asked before; kept : times and values of earlier pieces that are still needed, empty at first
+    new_time, new_values : (S,) the piece that came since
+    Returns (values (T,), what to keep for the instants after these). Raises DataError when the pieces together do not ascend; nothing has moved then. Source: EMP.
+    """
+    when, values = (np.concatenate([old, np.asarray(new, old.dtype)]) for old, new in zip(kept, (new_time, new_values)))
+    first = max(np.searchsorted(when, time[-1], side="right") - 1, 0)
+    return known_then(time, when, values), (when[first:], values[first:])
+
 # %% ../../nbs/10_sensory.reading.ipynb #5011a055
 def joined(readings: list) -> Reading:
     """One reading from consecutive readings of one sense.
@@ -247,6 +259,12 @@ def rank_step_nb(ring, seen, value):
     for i in range(n): below += ring[i] < value
     ring[seen % ring.size] = value
     return below / (n + 1.) if n >= RANK_MIN else np.nan
+
+# %% ../../nbs/10_sensory.reading.ipynb #7475cdac
+@njit(cache=True, nogil=True)
+def squash_nb(x, unit):
+    "x / (|x| + unit) in (-1, 1), one half one unit away; 0 when both are 0."
+    return x / (abs(x) + unit) if x != 0. else 0.
 
 # %% ../../nbs/10_sensory.reading.ipynb #d6ee97fc
 @njit(cache=True, nogil=True)

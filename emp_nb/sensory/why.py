@@ -11,7 +11,7 @@ from numba import njit
 from ..core import DataError
 from ..data.bars import Bars
 from .macro import MACRO, RELEASE, check_series, score_step_nb, surprises
-from .reading import Reading, Stream, certainty_nb, events_array, known_then, rank_step_nb, RANK_MIN
+from .reading import Reading, Stream, certainty_nb, events_array, known_on, rank_step_nb, squash_nb, RANK_MIN
 from .lexicon import classify, stance
 from .statements import geopolitical, substance, tone_change
 
@@ -88,7 +88,7 @@ def _scan_nb(x, s, g, p, ring, macro, tone, impulse, counts, close, rows, flags,
         s[_S_LAST], s[_S_BARS], vol[t] = close[t], s[_S_BARS] + 1., np.sqrt(s[_S_VAR])
         if n + m == 0.: continue
         v = (a + b) / np.sqrt(n + m)
-        rows[0, t], rows[2, t] = v / (abs(v) + 2.), certainty_nb(v)
+        rows[0, t], rows[2, t] = squash_nb(v, 2.), certainty_nb(v)
         s[_S_STRANGE] = p[_P_FADE] * s[_S_STRANGE] + moves + words
         rows[1, t] = rank_step_nb(ring, int(s[_S_RANKED]), s[_S_STRANGE])
         s[_S_RANKED] += 1.
@@ -102,10 +102,13 @@ def _seen_ns(document) -> int:
     return int(round(seen.timestamp() * 1e6)) * 1000
 
 # %% ../../nbs/11_sensory.why.ipynb #93983c3d
-def _due(kept: list, new: list, last: int | None, now: int, what: str) -> list:
-    "Pairs (time, thing) of `kept` and `new` up to `now`, in order; the rest stays in `kept`. DataError when one is older than the bars read."
-    late = [t for t, _ in new if last is not None and t <= last]
+def _check_new(pairs: list, last: int | None, what: str):
+    "DataError when one of the pairs (time, thing) is not later than the `last` bar read."
+    late = [t for t, _ in pairs if last is not None and t <= last]
     if late: raise DataError(f"{what} must be new: one of {min(late)} came after the bar of {last} had been read; pass each with the first bar at or after it")
+
+def _due(kept: list, new: list, now: int) -> list:
+    "Pairs (time, thing) of `kept` and `new` up to `now`, in order; the rest stays in `kept`."
     waiting = sorted(kept + new, key=lambda pair: pair[0])
     kept[:] = [pair for pair in waiting if pair[0] > now]
     return [pair for pair in waiting if pair[0] <= now]
@@ -195,12 +198,11 @@ class _Inbox:
         for name, (when, value) in macro.items():
             check_series(name, when, value)
             if self.last is not None and len(when) and when[0] <= self.last: raise DataError(f"macro series {name} must be new: it begins at {when[0]}, the bar of {self.last} had been read; pass what came since")
-        series = {name: tuple(np.r_[old, new] for old, new in zip(kept, macro.get(name, ((), ())))) for name, kept in self.series.items()}
-        told = [(_seen_ns(d), d) for d in documents]
-        due = _due(self.documents, told, self.last, time[-1], "documents")
-        out = _due(self.releases, [(int(r["time"]), r) for r in releases], self.last, time[-1], "releases")
-        columns = np.stack([known_then(time, when.astype(np.int64), value) for when, value in series.values()])
-        self.series = {name: tuple(part[max(np.searchsorted(when, time[-1], side="right") - 1, 0):] for part in (when, value)) for name, (when, value) in series.items()}
+        told, out = [(_seen_ns(d), d) for d in documents], [(int(r["time"]), r) for r in releases]
+        for pairs, what in ((told, "documents"), (out, "releases")): _check_new(pairs, self.last, what)
+        columns, rest = zip(*(known_on(time, kept, *macro.get(name, ())) for name, kept in self.series.items()))
+        columns, self.series = np.stack(columns), dict(zip(self.series, rest))
+        due, out = _due(self.documents, told, time[-1]), _due(self.releases, out, time[-1])
         tone, change, counts, spoken = _read_documents(due, time, self.banks, self.level)
         surprise, number, released = _read_releases(out, time, self.past)
         crossed = _inversions(columns[0], self.slope)
