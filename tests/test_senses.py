@@ -2,7 +2,6 @@
 import os
 import subprocess
 import sys
-from collections import namedtuple
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +13,7 @@ from conftest import ROOT
 from emp_nb.core import DataError
 from emp_nb.data.bars import Bars
 from emp_nb.data.catalog import load
+from emp_nb.data.feeds import Document
 from emp_nb.sensory import anomaly, chaos, cortex, how, what, when, why
 from emp_nb.sensory.macro import RELEASE
 from emp_nb.sensory.reading import RANK_MIN, Stream, check_reading, joined
@@ -24,15 +24,14 @@ NS_DAY = 86_400_000_000_000
 class World:
     "WHY with the same world for every market: monthly series, statements that turn, news and releases; a stream gets each with the first bars at or after it."
     __name__ = "emp_nb.sensory.why"
-    Paper = namedtuple("Paper", "source title text first_seen")
 
     def __init__(self):
         rng, self.month = np.random.default_rng(8), pd.date_range("1998-01-31", "2026-12-31", freq="ME", tz="UTC").as_unit("ns").asi8
         self.macro = {name: (self.month + k, np.cumsum(.1 * rng.standard_normal(self.month.size))) for k, name in enumerate(("slope", "credit", "inflation"))}
         said = ("Inflation has risen. Growth has been strong.", "Inflation has been subdued. Growth has slowed.", "The Committee met.")
         news = ("The team won.", "Tensions rose as troops massed.", "The army launched an offensive.")
-        self.documents = [self.Paper("fed", "Statement", said[k], t + 5) for t, k in zip(self.month, rng.integers(0, 3, self.month.size))]
-        self.documents += [self.Paper("wire", "News", news[k], t + 9 * NS_DAY) for t, k in zip(self.month, rng.integers(0, 3, self.month.size))]
+        self.documents = [Document("fed", "Statement", said[k], "", None, t + 5) for t, k in zip(self.month, rng.integers(0, 3, self.month.size))]
+        self.documents += [Document("wire", "News", news[k], "", None, t + 9 * NS_DAY) for t, k in zip(self.month, rng.integers(0, 3, self.month.size))]
         self.releases = np.array([(t + 3 * NS_DAY, "payrolls", a, 0., .5) for t, a in zip(self.month, rng.standard_normal(self.month.size))], RELEASE)
 
     def between(self, after, upto):

@@ -1,5 +1,4 @@
 """WHY: words with their signs and scopes, statements against each other, what was known when, and what followed."""
-from collections import namedtuple
 from datetime import UTC, datetime, timedelta, timezone
 import numpy as np
 import pytest
@@ -7,13 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from emp_nb.core import DataError
 from emp_nb.data.catalog import load
+from emp_nb.data.feeds import Document
+from emp_nb.data.vendors import BANK_FEEDS
 from emp_nb.sensory import why
 from emp_nb.sensory.lexicon import DIRECTIONS, NEGATIONS, TOPICS, classify, hawkishness, split_sentences, stance
 from emp_nb.sensory.macro import RELEASE, surprises, yearly_change
 from emp_nb.sensory.reading import RANK_MIN, check_reading
 from emp_nb.sensory.statements import geopolitical, novelty, substance, tone_change
 
-Paper = namedtuple("Paper", "source title text first_seen")
+def Paper(source, title, text, first_seen): return Document(source, title, text, "", None, first_seen)
 words = lambda signs: [(phrase, sign) for sign, phrases in signs.items() for phrase in phrases.split("; ")]
 NOUNS = [(t, s) for t, s in words(TOPICS) if t not in ("accommodative", "accommodative stance")]
 SENTENCES = ("Inflation has risen.", "Growth has slowed.", "The Committee met today.", "Wages increased sharply.", "Unemployment declined further.", "Slack has diminished.", "Credit markets were calm.")
@@ -167,3 +168,6 @@ def test_a_stream_keeps_stamps_to_the_nanosecond(spx):
     whole = why.read(bars, macro={"credit": (stamps, rates), "slope": (bars.time[200:201], np.r_[1.])})
     np.testing.assert_array_equal(np.concatenate([p.features for p in parts]), whole.features)
     assert column(whole, "credit")[301] == 0 < column(whole, "credit")[302]           # seen first on the bar after 300
+
+
+def test_the_feeds_of_banks_have_the_names_that_the_sense_listens_to(): assert tuple(BANK_FEEDS) == why.BANKS and all(feed.name == name for name, feed in BANK_FEEDS.items())

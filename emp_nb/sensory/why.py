@@ -118,14 +118,14 @@ def _read_documents(due: list, time, banks: dict, level: float) -> tuple:
     "Tone (T,), change of tone and counts (3, T) per bar, and events; `banks` remembers the last statement and stance of each bank."
     change, counts, events, turns = np.zeros(time.size), np.zeros((3, time.size)), [], [(0, level)]
     for seen, document in due:
-        t, text = int(np.searchsorted(time, seen)), f"{document.title}. {document.text}" if document.source not in BANKS else document.text
+        t = int(np.searchsorted(time, seen))
         if document.source in BANKS:
-            moved = tone_change(text, banks.get(document.source, ("", 0.))[0])
-            banks[document.source] = text, np.nan_to_num(stance(substance(text)))
+            moved = tone_change(document.text, banks.get(document.source, ("", 0.))[0])
+            banks[document.source] = document.text, np.nan_to_num(stance(substance(document.text)))
             turns.append((t, np.mean([stood for _, stood in banks.values()])))
             change[t] += moved
             events.append((t, "statement", "hawkish" if moved > 0 else "dovish" if moved < 0 else "unchanged", moved))
-        else: counts[:, t] += 1, *geopolitical(text)
+        else: counts[:, t] += 1, *geopolitical(f"{document.title}. {document.text}")
     first, tone = zip(*turns)
     return np.repeat(tone, np.diff(np.r_[first, time.size])), change, counts, events
 
