@@ -8,11 +8,10 @@ An alarm fires when at most 1 % of past days had one as high. Agreement is the m
 import numpy as np
 import pandas as pd
 from emp_nb.data.catalog import load
+from emp_nb.jobs.perception import packaged_world, perceived
 from emp_nb.measures import ewm_volatility, log_returns
-from emp_nb.sensory import anomaly, chaos, how, what, when, why
-from emp_nb.sensory.cortex import fires, perceive
+from emp_nb.sensory.cortex import fires
 from emp_nb.sensory.evidence import weigh, window_agreement
-from emp_nb.sensory.macro import yearly_change
 
 REMEMBERED = ("2008-09-29", "2008-10-09", "2008-10-15", "2008-11-20", "2008-12-01", "2010-05-06", "2011-08-08", "2015-08-24", "2018-02-05")
 
@@ -28,9 +27,8 @@ def picked(close, taken, count=10, apart=60):
 
 
 def main():
-    bars, credit, prices, vix = load("spx"), load("credit_spread"), load("cpi"), load("vix")
-    macro = {"credit": (credit.time, credit.close), "inflation": (prices.time[12:], yearly_change(prices.close))}
-    seen = perceive({"why": why.read(bars, macro=macro), "how": how.read(bars), "what": what.read(bars), "when": when.read(bars), "anomaly": anomaly.read(bars), "chaos": chaos.read(bars, vix=vix)})
+    bars = load("spx")
+    seen = perceived(bars, **packaged_world())
     day = pd.DatetimeIndex(seen.time).strftime("%Y-%m-%d")
     alarms = np.column_stack([seen.features[:, seen.feature_names.index(f"{s}.alarm")] for s in seen.senses])
     fired, of_chaos, of_all = np.flatnonzero(np.isin(day, REMEMBERED)), fires(alarms[:, seen.senses.index("chaos")]), fires(seen.alarm)

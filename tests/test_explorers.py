@@ -8,7 +8,7 @@ from emp_nb.core import DataError, settings
 from emp_nb.data.catalog import load
 from emp_nb.jobs import runner
 from emp_nb.jobs.artefacts import save_result
-from emp_nb.jobs.desk import TRADED, regime_explorer, stress_explorer
+from emp_nb.jobs.desk import regime_explorer, stress_explorer, traded
 from emp_nb.live.cases import opine, opinions, precision, save_scenario, scenario_named, sighting
 from emp_nb.live.store import Store
 from emp_nb.risk.stress import run
@@ -154,11 +154,11 @@ def test_a_scenario_saved_in_the_explorer_runs_as_a_job_and_loses_what_the_page_
     held, mine = store.claim("risk", "by the test", "by the test", parameters={})
     folder = runner.runs_dir() / "risk" / held.id
     folder.mkdir(parents=True)
-    even = dict.fromkeys(TRADED, 1 / len(TRADED))
+    even = dict.fromkeys(traded(), 1 / len(traded()))
     save_result(folder / "risk.npz", {"book": book_from_weights(even, load("stocks"))})
     store.finish(held, "done", artefacts={"folder": f"risk/{held.id}", "notebook": "", "files": runner.file_digests(folder)})
     assert mine
-    for dataset, more in (("stocks", {"symbols": ",".join(TRADED)}), ("spx_close", {})): assert runner.run("ingest", {"dataset": dataset, **more}, progress=False).status == "done"
+    for dataset, more in (("stocks", {"symbols": ",".join(traded())}), ("spx_close", {})): assert runner.run("ingest", {"dataset": dataset, **more}, progress=False).status == "done"
     done = runner.run("stress", {"scenario": "banks first"}, progress=False)
     assert done.status == "done", done.error
     assert done.verdict == f"banks first loses {said:.1%}"
