@@ -5,13 +5,11 @@
 Contestants take turns, so that a busy machine slows both; the figure is the median over the turns, warm, with the fastest beside it. Prices are the real S&P 500
 (5 031 days, 1999–2018) but for the 100 000-bar row, which needs a length that no packaged daily market has: there the returns are drawn (seeded) and say so.
 """
-import statistics
-import time
 import kernel_numpy
 import numpy as np
 import pandas as pd
 import vectorbt as vbt
-from emp_nb.data.bars import Bars
+from timing import line, long_bars, turns
 from emp_nb.data.catalog import load
 from emp_nb.data.scenarios import SCENARIOS, Scenario, stress
 from emp_nb.evolution.evolve import Nsga2
@@ -27,20 +25,6 @@ from emp_nb.sensory.cortex import perceive
 COSTS = {"cost_bps": 1., "slippage_bps": 1.}
 
 
-def turns(*contestants, repeats=9, least=.05):
-    """Seconds a call of each contestant over `repeats` turns, after one warm-up each.
-
-    A turn lasts `least` seconds or one call, whichever is longer: what takes milliseconds is called again and again, as a search calls it."""
-    seconds = [[] for _ in contestants]
-    for run in contestants: run()
-    for _ in range(repeats):
-        for run, spent in zip(contestants, seconds):
-            start, calls = time.perf_counter(), 0
-            while not calls or time.perf_counter() - start < least: run(); calls += 1
-            spent.append((time.perf_counter() - start) / calls)
-    return seconds
-
-
 def perceived_each(bars): return {"what": what.read(bars), "when": when.read(bars), "chaos": chaos.read(bars)}
 
 
@@ -51,15 +35,6 @@ def market_of(bars):
     "A market with every feature of the three senses, and the regime of its own realised volatility and ADX."
     regime = classify(100 * realised_volatility(bars.close, 21, 252.), adx(bars.high, bars.low, bars.close))
     return market_from_perception(bars, perceived(bars), regime.code, 252.)
-
-
-def long_bars(n=100_000):
-    "A drawn market of `n` hourly bars: GARCH-free Student-t returns, seeded."
-    rng = np.random.default_rng(1)
-    close = 100 * np.exp(np.cumsum(.002 * rng.standard_t(5, n)))
-    open_ = np.r_[close[0], close[:-1]]
-    spread = 1 + .001 * rng.random((2, n))
-    return Bars("DRAWN", np.arange(n, dtype=np.int64) * 3600 * 10**9 + 9 * 10**17, open_, np.maximum(open_, close) * spread[0], np.minimum(open_, close) / spread[1], close, np.full(n, 1e5))
 
 
 def vectorbt_signals(market, genomes):
@@ -120,14 +95,6 @@ def warm_search(spec, market, seed=0):
     search = Nsga2(spec, 500, seed)
     for _ in range(3): generation(search, market)
     return search
-
-
-def line(what, ours, peer, name, target, met):
-    "One row of the table: times in ms (fastest, median), ratio of medians, and whether the target is met."
-    mine, theirs = (statistics.median(x) * 1e3 if x else float("nan") for x in (ours, peer))
-    ratio = f"{theirs / mine:8,.0f}x" if peer else " " * 9
-    other = f"{theirs:9,.1f}  {name}" if peer else ""
-    print(f"{what:58} {min(ours) * 1e3:8.2f} {mine:8.2f} {ratio}  {target:10} {'met' if met(mine, theirs / mine) else 'MISSED':7} {other}", flush=True)
 
 
 def main():

@@ -2,7 +2,7 @@
 
     make bench
 
-Contestants take turns as in bench.py. Five hundred assets are drawn (seeded, one common factor, Student-t), because no packaged panel has so many; HRP, drawdown, Sharpe, VaR and shrinkage run on real closes.
+Contestants take turns as in timing.py. Five hundred assets are drawn (seeded, one common factor, Student-t), because no packaged panel has so many; HRP, drawdown, Sharpe, VaR and shrinkage run on real closes.
 Where a peer can do the same, the answers are compared before they are timed.
 """
 import warnings
@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 import quantstats
 import riskfolio
-from bench import line, turns
 from skfolio import RiskMeasure
 from skfolio.cluster import HierarchicalClustering, LinkageMethod
 from skfolio.optimization import HierarchicalRiskParity, RiskBudgeting
 from sklearn.covariance import LedoitWolf
+from timing import line, turns
 from emp_nb.core import settings
 from emp_nb.data.catalog import load
 from emp_nb.measures import historical_var_es, max_drawdown, sharpe, simple_returns

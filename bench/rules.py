@@ -10,13 +10,13 @@ does, on one core and on all, and in float64. The last row is the whole backtest
 """
 import argparse
 import statistics
-import time
 import warnings
 from functools import partial
 import numpy as np
 from gplearn._program import _Program
 from gplearn.functions import _function_map
 from sklearn.utils import check_random_state
+from timing import turns
 from emp_nb.evolution.genome import random
 from emp_nb.evolution.interpreter import rule_values
 from emp_nb.evolution.kernel import evaluate
@@ -70,18 +70,6 @@ def market_of(features, rng):
     return Market("DRAWN", np.arange(T) * 86_400_000_000_000, 252., features, NAMES, ohlc, np.full(T, -1), np.arange(T) > 0)
 
 
-def seconds(contestants, repeats):
-    "Seconds of each call of each contestant, {name: list}, in turns after a warm-up."
-    spent = {name: [] for name in contestants}
-    for run in contestants.values(): run()
-    for _ in range(repeats):
-        for name, run in contestants.items():
-            start = time.perf_counter()
-            run()
-            spent[name].append(time.perf_counter() - start)
-    return spent
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=9)
@@ -97,9 +85,10 @@ def main():
         theirs, ours = gplearn(), rule_values(features, rules, precision=np.float64)
         off = abs(ours - theirs) / (1 + abs(theirs))
         print(f"{P} trees, {(rules.programs > 0).sum() / P:.1f} words each, deepest {max(tree.depth_ for tree in trees)}, {T} bars; float64 differs from gplearn by at most {np.nanmax(off):.1e}")
-        spent = seconds({"gplearn": gplearn, "EMP float64, one core": partial(rule_values, features, rules, precision=np.float64, threads=1),
-                         "EMP float32, one core": partial(rule_values, features, rules, threads=1), "EMP float32, all cores": partial(rule_values, features, rules),
-                         "EMP whole backtest": partial(evaluate, market, rules, cost_bps=1., slippage_bps=1.)}, given.repeats)
+        contestants = {"gplearn": gplearn, "EMP float64, one core": partial(rule_values, features, rules, precision=np.float64, threads=1),
+                       "EMP float32, one core": partial(rule_values, features, rules, threads=1), "EMP float32, all cores": partial(rule_values, features, rules),
+                       "EMP whole backtest": partial(evaluate, market, rules, cost_bps=1., slippage_bps=1.)}
+        spent = dict(zip(contestants, turns(*contestants.values(), repeats=given.repeats)))
     base = statistics.median(spent["gplearn"])
     for name, each in spent.items(): print(f"{name:24} {1e3 * statistics.median(each):8.1f} ms (fastest {1e3 * min(each):.1f}){base / statistics.median(each):8.1f}x")
 

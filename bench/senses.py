@@ -2,7 +2,7 @@
 
     make bench
 
-Contestants take turns as in bench.py. One hundred thousand hourly bars are drawn (seeded Student-t returns) for their length; the statistics of a search run on drawn returns as well.
+Contestants take turns as in timing.py. One hundred thousand hourly bars are drawn (seeded Student-t returns) for their length; the statistics of a search run on drawn returns as well.
 """
 import contextlib
 import io
@@ -12,23 +12,17 @@ import time
 import numpy as np
 import wickra
 from arch.bootstrap import SPA
-from bench import line, long_bars, turns
+from timing import line, long_bars, turns
 from emp_nb.evolution.overfitting import spa
-from emp_nb.data.catalog import load
+from emp_nb.jobs.perception import packaged_world, perceived
 from emp_nb.sensory import anomaly, chaos, harmonics, how, what, when, why
-from emp_nb.sensory.cortex import PerceptionStream, perceive
+from emp_nb.sensory.cortex import PerceptionStream
 
 with contextlib.redirect_stdout(io.StringIO()):              # it greets on import
     from smartmoneyconcepts import smc
 
 EIGHT = [getattr(wickra, name) for name in ("Abcd", "Bat", "Butterfly", "Crab", "Cypher", "Gartley", "Shark", "ThreeDrives")]
 ALL = {"why": why, "how": how, "what": what, "when": when, "anomaly": anomaly, "chaos": chaos}
-
-
-def readings(bars):
-    "What the six senses read of `bars`, WHY with the packaged credit spread."
-    credit = load("credit_spread")
-    return {name: sense.read(bars, **({"macro": {"credit": (credit.time, credit.close)}} if sense is why else {})) for name, sense in ALL.items()}
 
 
 def smc_whole(frame):
@@ -43,10 +37,9 @@ def arch_spa(returns):
 
 
 def live(bars, warm=2000, steps=1000):
-    "Milliseconds of each of `steps` updates of all six senses and the cortex, bar by bar."
-    credit, spent = load("credit_spread"), []
-    feed = PerceptionStream({name: sense.stream(bars.symbol) for name, sense in ALL.items()})
-    feed.update(bars[:warm], why={"macro": {"credit": (credit.time[credit.time <= bars.time[warm - 1]], credit.close[credit.time <= bars.time[warm - 1]])}})
+    "Milliseconds of each of `steps` updates of all six senses and the cortex, bar by bar; the packaged world came before."
+    feed, spent = PerceptionStream({name: sense.stream(bars.symbol) for name, sense in ALL.items()}), []
+    feed.update(bars[:warm], **packaged_world())
     for t in range(warm, warm + steps):
         start = time.perf_counter()
         feed.update(bars[t:t + 1])
@@ -54,13 +47,7 @@ def live(bars, warm=2000, steps=1000):
     return np.array(spent)
 
 
-COLD = """
-from emp_nb.data.catalog import load
-from emp_nb.sensory import anomaly, chaos, how, what, when, why
-from emp_nb.sensory.cortex import perceive
-bars, credit = load("spx"), load("credit_spread")
-perceive({"why": why.read(bars, macro={"credit": (credit.time, credit.close)}), **{s.__name__.rpartition(".")[2]: s.read(bars) for s in (how, what, when, anomaly, chaos)}})
-"""
+COLD = "from emp_nb.data.catalog import load; from emp_nb.jobs.perception import packaged_world, perceived; perceived(load('spx'), **packaged_world())"
 
 
 def cold():
@@ -71,7 +58,7 @@ def cold():
 
 
 def main():
-    bars, short = long_bars(), long_bars(5_000)
+    bars, short, world = long_bars(), long_bars(5_000), packaged_world()
     frame = bars.to_frame().tz_localize(None)
     print("times in ms\n")
     print(f"{'what':58} {'fastest':>8} {'median':>8} {'ratio':>9}  {'target':10} {'':7} {'peer':>9}")
@@ -82,7 +69,7 @@ def main():
     ours, theirs, whole = turns(lambda: harmonics.find(bars), lambda: [p().batch(bars.open, bars.high, bars.low, bars.close) for p in EIGHT], lambda: what.read(bars))
     line("WHAT pivots and eleven harmonic families, 100,000 bars", ours, theirs, "wickra, eight patterns", "<= 10 ms", lambda ms, ratio: ms <= 10 and ratio >= .5)
     line("whole WHAT, 100,000 bars", whole, [], "", "(none)", lambda ms, ratio: True)
-    timed = turns(lambda: when.read(bars), lambda: anomaly.read(bars), lambda: chaos.read(bars), lambda: perceive(readings(bars)), lambda: perceive(readings(short)))
+    timed = turns(lambda: when.read(bars), lambda: anomaly.read(bars), lambda: chaos.read(bars), lambda: perceived(bars, **world), lambda: perceived(short, **world))
     for name, spent, target, most in (("WHEN, 100,000 bars", timed[0], "<= 10 ms", 10), ("ANOMALY, 100,000 bars", timed[1], "(none)", np.inf), ("CHAOS, 100,000 bars", timed[2], "(none)", np.inf),
                                       ("six senses and cortex, 100,000 bars", timed[3], "<= 500 ms", 500), ("six senses and cortex, 5,000 bars", timed[4], "<= 50 ms", 50)):
         line(name, spent, [], "", target, lambda ms, ratio, most=most: ms <= most)
