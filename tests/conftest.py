@@ -1,8 +1,10 @@
 """What every test shares: the root of the clone, compiled kernels of this code alone, Ctrl-C as a terminal sends it, and the rule that a skip is a failure where everything is required."""
 import hashlib
+import json
 import os
 import shutil
 import signal
+import sys
 from pathlib import Path
 import pytest
 
@@ -11,6 +13,27 @@ ROOT = Path(__file__).resolve().parents[1]
 CODE = hashlib.sha256(b"".join(p.read_bytes() for p in sorted([*ROOT.glob("emp_nb/**/*.py"), *ROOT.glob("nbs/*.ipynb")]))).hexdigest()[:12]
 os.environ.setdefault("NUMBA_CACHE_DIR", str(ROOT / ".cache/numba" / CODE))
 signal.signal(signal.SIGINT, signal.default_int_handler)           # a shell starts what runs in the background with Ctrl-C ignored
+
+
+EMP = f"{sys.prefix}/bin/emp"
+
+
+def notebook(path, *sources):
+    "A job of code cells, the first tagged parameters."
+    made = [{"cell_type": "code", "id": f"c{i}", "execution_count": None, "outputs": [], "source": s, "metadata": {} if i else {"tags": ["parameters"]}} for i, s in enumerate(sources)]
+    path.write_text(json.dumps({"cells": made, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    "A settings.ini of its own in force, with the pipelines and data of the clone and no run yet."
+    from emp_nb.core import settings
+    (tmp_path / "settings.ini").write_text((ROOT / "settings.ini").read_text())
+    monkeypatch.setenv("EMP_SETTINGS", str(tmp_path / "settings.ini"))
+    monkeypatch.setenv("EMP_DATA_DATA_DIR", str(ROOT / "data"))
+    settings.cache_clear()
+    yield tmp_path
+    settings.cache_clear()
 
 
 @pytest.fixture(scope="session")

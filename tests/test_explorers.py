@@ -4,7 +4,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 from conftest import ROOT
-from emp_nb.core import DataError, settings
+from emp_nb.core import DataError
 from emp_nb.data.catalog import load
 from emp_nb.jobs import runner
 from emp_nb.jobs.artefacts import save_result
@@ -16,17 +16,6 @@ from emp_nb.risk.whatif import WhatIf, book_from_weights, recoloured, whatif_sho
 from emp_nb.sensory.reading import events_array
 
 APPS = sorted((ROOT / "nbs/apps").glob("*.ipynb"))
-
-
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    "A settings.ini of its own and no run yet."
-    (tmp_path / "settings.ini").write_text((ROOT / "settings.ini").read_text())
-    monkeypatch.setenv("EMP_SETTINGS", str(tmp_path / "settings.ini"))
-    monkeypatch.setenv("EMP_DATA_DATA_DIR", str(ROOT / "data"))
-    settings.cache_clear()
-    yield tmp_path
-    settings.cache_clear()
 
 
 def opened(page):

@@ -10,30 +10,21 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT
+from conftest import EMP, ROOT, notebook
 from emp_nb.core import DataError, SourceError, settings
 from emp_nb.jobs import runner
 from emp_nb.jobs.notebook import inspect, jobs
 from emp_nb.live.store import ledger
 
-EMP = f"{sys.prefix}/bin/emp"
 SMALL = {"EMP_EVOLUTION_POPULATION": "16", "EMP_EVOLUTION_GENERATIONS": "2"}
 
 
-def notebook(path, *sources):
-    "A job of code cells, the first tagged parameters."
-    made = [{"cell_type": "code", "id": f"c{i}", "execution_count": None, "outputs": [], "source": s, "metadata": {} if i else {"tags": ["parameters"]}} for i, s in enumerate(sources)]
-    path.write_text(json.dumps({"cells": made, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
-
-
 @pytest.fixture
-def home(tmp_path, monkeypatch):
-    "A settings.ini of its own, with the pipelines and data of the clone and runs in a new folder."
-    (tmp_path / "settings.ini").write_text((ROOT / "settings.ini").read_text())
-    for name, value in {"EMP_SETTINGS": str(tmp_path / "settings.ini"), "EMP_DATA_DATA_DIR": str(ROOT / "data"), **SMALL}.items(): monkeypatch.setenv(name, value)
+def home(home, monkeypatch):
+    "A home in which a search is small."
+    for name, value in SMALL.items(): monkeypatch.setenv(name, value)
     settings.cache_clear()
-    yield tmp_path
-    settings.cache_clear()
+    return home
 
 
 @pytest.fixture

@@ -3,42 +3,30 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 import pytest
-from conftest import ROOT
-from emp_nb.core import DataError, settings
+from conftest import EMP, notebook
+from emp_nb.core import DataError
 from emp_nb.jobs import runner, schedule
 from emp_nb.jobs.schedule import CronJob, around, fire, scheduled, state
 from emp_nb.live.store import ledger
 
-EMP = f"{sys.prefix}/bin/emp"
 SOUND = {"name": "tick", "job": "count", "cron": "30 17 * * 1-5", "zone": "America/New_York", "deadline_s": 60}
 DUE = datetime(2025, 11, 24, 22, 30, tzinfo=UTC)
 
 
-def notebook(path, *sources):
-    "A job of code cells, the first tagged parameters."
-    made = [{"cell_type": "code", "id": f"c{i}", "execution_count": None, "outputs": [], "source": s, "metadata": {} if i else {"tags": ["parameters"]}} for i, s in enumerate(sources)]
-    path.write_text(json.dumps({"cells": made, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
-
-
 @pytest.fixture
-def home(tmp_path, monkeypatch):
-    "A settings.ini of its own and a job `count` that leaves a mark in a file each time it is executed; that file is part of what it reads, so it is never reused."
-    (tmp_path / "settings.ini").write_text((ROOT / "settings.ini").read_text())
-    (tmp_path / "pipelines").mkdir()
-    (tmp_path / "marks.txt").write_text("")
-    notebook(tmp_path / "pipelines/count.ipynb", f'marks: str = "{tmp_path}/marks.txt"  # a file\nwho: str = "tick"  # entry\nwait: float = 0.0  # seconds\nfail: bool = False  # whether to\nout: str = "."  # folder',
+def home(home):
+    "A home with one job, `count`, that leaves a mark in a file each time it is executed; that file is part of what it reads, so it is never reused."
+    (home / "pipelines").mkdir()
+    (home / "marks.txt").write_text("")
+    notebook(home / "pipelines/count.ipynb", f'marks: str = "{home}/marks.txt"  # a file\nwho: str = "tick"  # entry\nwait: float = 0.0  # seconds\nfail: bool = False  # whether to\nout: str = "."  # folder',
              "import os, time\nwith open(marks, 'a') as f: f.write(f'{who} {os.getpid()}\\n')\ntime.sleep(wait)\nif fail: raise ValueError('as asked')")
-    monkeypatch.setenv("EMP_SETTINGS", str(tmp_path / "settings.ini"))
-    settings.cache_clear()
-    yield tmp_path
-    settings.cache_clear()
+    return home
 
 
 def listed(home, *entries):
