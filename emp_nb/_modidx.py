@@ -605,6 +605,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'emp_nb.evolution.rules._apply': ('evolution.rules.html#_apply', 'emp_nb/evolution/rules.py'),
                                         'emp_nb.evolution.rules._exchange_nb': ( 'evolution.rules.html#_exchange_nb',
                                                                                  'emp_nb/evolution/rules.py'),
+                                        'emp_nb.evolution.rules._folded': ('evolution.rules.html#_folded', 'emp_nb/evolution/rules.py'),
                                         'emp_nb.evolution.rules._sound_nb': ('evolution.rules.html#_sound_nb', 'emp_nb/evolution/rules.py'),
                                         'emp_nb.evolution.rules._splice_nb': ( 'evolution.rules.html#_splice_nb',
                                                                                'emp_nb/evolution/rules.py'),

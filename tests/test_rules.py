@@ -171,3 +171,11 @@ def test_a_search_over_rules_learns_repeats_itself_and_resumes():
     again = evolve(market, spec, generations=8, resume=kept[3], **run)
     np.testing.assert_array_equal(again.tried.programs, whole.tried.programs)
     np.testing.assert_array_equal(again.tried_objectives, whole.tried_objectives)
+
+
+@pytest.mark.jit
+@pytest.mark.parametrize("other", [dict(scales=[1., 1., 2.]), dict(scales=[1.] * 3, depth=5)])
+def test_a_snapshot_of_rules_continues_no_search_on_other_scales_or_depths(other):
+    market, kept, run = market_like(11, features=3), [], dict(population=8, generations=2, seed=5, progress=False, **FEES)
+    evolve(market, rules_for(market.feature_names, scales=[1.] * 3), checkpoint=kept.append, **run)
+    with pytest.raises(ValueError, match="search that made it"): evolve(market, rules_for(market.feature_names, **other), resume=kept[0], **run)

@@ -181,8 +181,9 @@ class Nsga2:
 
     def restore(self, snapshot: Mapping):
         "Continue where the search that made `snapshot` stood."
-        genomes = self.spec.genomes(**{name: snapshot[name] for name in random(self.spec, 1, np.random.default_rng(0)).arrays})
-        self.generation, self.asked, self.state = int(snapshot["generation"]), None, (genomes, *(np.asarray(snapshot[name]) for name in ("scores", "rank", "crowding")))
+        arrays = {name: np.asarray(value) for name, value in snapshot.items()}
+        generation, told = int(arrays.pop("generation")), [arrays.pop(name) for name in ("scores", "rank", "crowding")]
+        self.generation, self.asked, self.state = generation, None, (self.spec.genomes(**arrays), *told)
 
 # %% ../../nbs/24_evolution.evolve.ipynb #227b7c2d
 @dataclass(frozen=True, slots=True)
@@ -216,8 +217,8 @@ def diversity(genomes: Genomes) -> float:
     return float(((genomes.params - lo) / (hi - lo)).std(axis=0).mean() * np.sqrt(12.))
 
 def _spec_hash(spec: GenomeSpec) -> str:
-    "sha256 of every gene and its domain."
-    return hashlib.sha256(repr(spec.genes).encode()).hexdigest()
+    "sha256 of everything that a spec states."
+    return hashlib.sha256(repr(spec).encode()).hexdigest()
 
 # %% ../../nbs/24_evolution.evolve.ipynb #d229e848
 BLOCK = 128         # genomes in one task of an executor

@@ -28,7 +28,7 @@ def arity_nb(word):
     return ARITY[word] if word < FEATURE else 0
 
 # %% ../../nbs/21_evolution.rules.ipynb #05babb22
-def _apply(name: str, a: float, b: float) -> float:
+def _apply(name: str, a: float, b: float = 0.) -> float:
     "One operation; `b` is ignored where there is one operand."
     if name == "add": return a + b
     if name == "sub": return a - b
@@ -39,6 +39,15 @@ def _apply(name: str, a: float, b: float) -> float:
     if name == "above": return 1. if a > b else -1.
     return -a if name == "neg" else abs(a)
 
+def _folded(program, constant, feature, operation):
+    "What a program makes of `constant(value)`, `feature(column)` and `operation(name, operands...)`."
+    stack = []
+    for word in (int(w) for w in program if w):
+        if word >= CONSTANT: stack.append(constant((word - CONSTANT) / STEPS - 2.))
+        elif word >= FEATURE: stack.append(feature(word - FEATURE))
+        else: stack.append(operation(OPERATIONS[word], *[stack.pop() for _ in range(ARITY[word])][::-1]))
+    return stack[0]
+
 # %% ../../nbs/21_evolution.rules.ipynb #924ed817
 def run_reference(program, row) -> float:
     """Value of one program on one bar.
@@ -47,14 +56,7 @@ def run_reference(program, row) -> float:
     row : (F,) floats, the features times their scales
     Returns a float; may be infinite or NaN where numbers grew too large. Source: EMP, the table above.
     """
-    stack = []
-    for word in (int(w) for w in program if w):
-        if word >= CONSTANT: stack.append((word - CONSTANT) / STEPS - 2.)
-        elif word >= FEATURE: stack.append(row[word - FEATURE])
-        else:
-            second = stack.pop() if ARITY[word] == 2 else 0.
-            stack.append(_apply(OPERATIONS[word], stack.pop(), second))
-    return stack[0]
+    return _folded(program, float, row.__getitem__, _apply)
 
 # %% ../../nbs/21_evolution.rules.ipynb #043f9b5c
 @dataclass(frozen=True)
@@ -278,11 +280,4 @@ def phrase(program, feature_names) -> str:
     feature_names : (F,) names
     Returns text. Source: EMP.
     """
-    stack = []
-    for word in (int(w) for w in program if w):
-        if word >= CONSTANT: stack.append(f"{(word - CONSTANT) / STEPS - 2.:.2f}")
-        elif word >= FEATURE: stack.append(feature_names[word - FEATURE])
-        else:
-            operands = [stack.pop() for _ in range(ARITY[word])][::-1]
-            stack.append(_SPELT[OPERATIONS[word]].format(*operands))
-    return stack[0]
+    return _folded(program, "{:.2f}".format, feature_names.__getitem__, lambda name, *operands: _SPELT[name].format(*operands))
