@@ -1286,6 +1286,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'emp_nb.risk.whatif._root': ('risk.whatif.html#_root', 'emp_nb/risk/whatif.py'),
                                     'emp_nb.risk.whatif.book_from_weights': ('risk.whatif.html#book_from_weights', 'emp_nb/risk/whatif.py'),
                                     'emp_nb.risk.whatif.recoloured': ('risk.whatif.html#recoloured', 'emp_nb/risk/whatif.py'),
+                                    'emp_nb.risk.whatif.whatif_days': ('risk.whatif.html#whatif_days', 'emp_nb/risk/whatif.py'),
                                     'emp_nb.risk.whatif.whatif_shock': ('risk.whatif.html#whatif_shock', 'emp_nb/risk/whatif.py')},
             'emp_nb.sensory.accounts': { 'emp_nb.sensory.accounts._below_nb': ( 'sensory.accounts.html#_below_nb',
                                                                                 'emp_nb/sensory/accounts.py'),

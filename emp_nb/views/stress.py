@@ -20,7 +20,7 @@ from ..measures import historical_var_es, simple_returns
 from ..risk.book import Book
 from ..risk.limits import check
 from ..risk.stress import Shock, reverse, run, shock_losses
-from ..risk.whatif import WhatIf, book_from_weights, recoloured, whatif_shock
+from ..risk.whatif import WhatIf, book_from_weights, whatif_days, whatif_shock
 from .frame import Explorer, Pane, button, choice, grid, person, slider, words
 
 # %% ../../nbs/51_views.stress.ipynb #a38af132
@@ -56,11 +56,11 @@ def outlook(book: Book, scenario: WhatIf, loss: float, *, panel: Panel, betas: d
 
     book : Book, positions in the panel; scenario : WhatIf; loss : fraction of NAV that the reverse stress asks for, > 0
     panel : closes, the last rows + 1 known; betas : symbol -> sensitivity to the index; held_to : limits and instruments as `risk.limits.check` takes them; episodes : Shocks; rows : past days
-    Returns Outlook. Raises as `whatif_shock`, `recoloured`, `reverse` and `check`. Source: as those.
+    Returns Outlook. Raises as `whatif_shock`, `whatif_days`, `reverse` and `check`. Source: as those.
     """
     weights = np.array([book.weights.get(s, 0.) for s in panel.symbols])
     past = simple_returns(panel.close[-rows - 1:])[1:]
-    days = recoloured(past, volatility=scenario.volatility, correlation=scenario.correlation, signs=np.where(weights < 0, -1., 1.)) @ weights
+    days = whatif_days(scenario, past, weights)
     standing = tuple(c for c in check(book, killed="", **held_to).checks if c.order < 0)
     return Outlook(scenario, book, shock_losses(book, whatif_shock(scenario, panel.symbols, betas, panel.groups)), days, *historical_var_es(days, .99), run(book, episodes), standing, reverse(book, loss, panel, rows=min(rows, 250), dof=5.))
 
