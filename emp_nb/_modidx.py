@@ -751,6 +751,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'emp_nb.jobs.runner.failures': ('jobs.runner.html#failures', 'emp_nb/jobs/runner.py'),
                                     'emp_nb.jobs.runner.file_digests': ('jobs.runner.html#file_digests', 'emp_nb/jobs/runner.py'),
                                     'emp_nb.jobs.runner.intact': ('jobs.runner.html#intact', 'emp_nb/jobs/runner.py'),
+                                    'emp_nb.jobs.runner.listed_in': ('jobs.runner.html#listed_in', 'emp_nb/jobs/runner.py'),
                                     'emp_nb.jobs.runner.path_digest': ('jobs.runner.html#path_digest', 'emp_nb/jobs/runner.py'),
                                     'emp_nb.jobs.runner.run': ('jobs.runner.html#run', 'emp_nb/jobs/runner.py'),
                                     'emp_nb.jobs.runner.runs_dir': ('jobs.runner.html#runs_dir', 'emp_nb/jobs/runner.py'),

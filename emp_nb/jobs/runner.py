@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['digest', 'file_digests', 'path_digest', 'code_version', 'compiled', 'settings_used', 'data_hash', 'content_of',
            'upstream', 'runs_dir', 'intact', 'tried', 'failures', 'DeadlinePassed', 'deadline', 'run', 'summary_of',
-           'verdict_of', 'steps', 'daily']
+           'verdict_of', 'listed_in', 'steps', 'daily']
 
 # %% ../../nbs/60_jobs.runner.ipynb #a9e2ac76
 import ast, hashlib, json, os, re, shutil, signal, sys, tempfile, threading, time
@@ -239,18 +239,23 @@ def verdict_of(folder: Path) -> str:
     path = Path(folder) / "summary.json"
     return json.loads(path.read_text())["verdict"] if path.is_file() else ""
 
+# %% ../../nbs/60_jobs.runner.ipynb #4001d516
+def listed_in(name: str, key: str, what: str):
+    "What stands under `key` of the file `name` of pipelines/, unchecked; DataError, naming `what` it should be, when the file or the key is absent."
+    import yaml
+    path = pipelines_dir() / name
+    try: return yaml.safe_load(path.read_text())[key]
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as e: raise DataError(f"{what} is a list `{key}` in {name}: {path} has none ({e}); restore it") from e
+
 # %% ../../nbs/60_jobs.runner.ipynb #0ee9360e
 def steps() -> list:
     """The daily pipeline as [(job, parameters)], from pipelines/daily.yaml.
 
     Raises DataError when the file is absent or is not a list of `{job, parameters}`. Source: EMP.
     """
-    import yaml
-    path = pipelines_dir() / "daily.yaml"
-    try: listed = yaml.safe_load(path.read_text())["steps"]
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as e: raise DataError(f"the daily pipeline is a list `steps` in {path.name}: {path} has none ({e}); restore it") from e
+    listed = listed_in("daily.yaml", "steps", "the daily pipeline")
     if not isinstance(listed, list) or not all(isinstance(s, dict) and "job" in s and set(s) <= {"job", "parameters"} for s in listed):
-        raise DataError(f"a step of {path.name} is {{job, parameters}}: got {listed!r}; write it so")
+        raise DataError(f"a step of daily.yaml is {{job, parameters}}: got {listed!r}; write it so")
     return [(s["job"], s.get("parameters") or {}) for s in listed]
 
 # %% ../../nbs/60_jobs.runner.ipynb #16cdf063

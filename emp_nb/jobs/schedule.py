@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from cronsim import CronSim, CronSimError
 from ..core import DataError, EmpError, SourceError
 from .notebook import pipelines_dir, resolve
-from .runner import DeadlinePassed, deadline, failures, run, steps, tried
+from .runner import DeadlinePassed, deadline, failures, listed_in, run, steps, tried
 from ..live.store import Store, alive, ledger
 
 # %% ../../nbs/61_jobs.schedule.ipynb #fc39e19d
@@ -78,12 +78,9 @@ def scheduled() -> dict:
     Raises DataError, with what arrived and the remedy, on anything that could not run: a field that breaks its rule, an unknown job or
     parameter, a name given twice, a wait for nobody, for another due time or in a circle. Source: EMP.
     """
-    import yaml
-    path = pipelines_dir() / "schedule.yaml"
-    if not path.exists(): return {}
-    try: listed = yaml.safe_load(path.read_text())["entries"]
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as e: raise DataError(f"the schedule is a list `entries` in {path.name}: {path} has none ({e}); restore it") from e
-    if not isinstance(listed, list): raise DataError(f"the schedule is a list `entries` in {path.name}: got {listed!r}; write it so")
+    if not (pipelines_dir() / "schedule.yaml").exists(): return {}
+    listed = listed_in("schedule.yaml", "entries", "the schedule")
+    if not isinstance(listed, list): raise DataError(f"the schedule is a list `entries` in schedule.yaml: got {listed!r}; write it so")
     found = [_entry(raw) for raw in listed]
     names = [e.name for e in found]
     twice = sorted({n for n in names if names.count(n) > 1})
